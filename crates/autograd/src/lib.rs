@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod check;
+
+mod gradients;
+mod module;
+mod ops;
+mod param;
+mod tape;
+mod var;
+
+pub use gradients::{Bound, Gradients, MissingGradients};
+pub use gradus_core::{DType, ParamKind, RngStream};
+pub use gradus_tensor::Tensor;
+pub use module::{Entry, EntryMut, Module, NameMismatch, Path, Snapshot};
+pub use param::{Buffer, Param, ParamId};
+pub use tape::{Sink, Tape};
+pub use var::Var;

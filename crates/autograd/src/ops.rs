@@ -1,0 +1,14 @@
+//! Differentiable operations: each holds its forward and its backward together.
+
+mod arith;
+mod attention;
+mod conv;
+mod index;
+mod loss;
+mod matmul;
+mod pool;
+mod recurrent;
+mod reduce;
+mod shape;
+mod softmax;
+mod unary;

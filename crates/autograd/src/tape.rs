@@ -1,0 +1,282 @@
+//! The tape: one trip of a batch through the network.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use gradus_core::RngStream;
+use gradus_tensor::Tensor;
+use smallvec::SmallVec;
+
+use crate::{Gradients, Param, ParamId, Var};
+
+/// Place of a value on a tape.
+pub(crate) type NodeId = u32;
+
+type Backward = Box<dyn FnOnce(SmallVec<[Option<Tensor>; 1]>, &mut Sink<'_>) + Send>;
+
+/// An operation that backward has to undo: its inputs and outputs are places, never references, so that neither
+/// the walk nor the drop recurses.
+struct Record {
+    name: &'static str,
+    /// One entry an input; `None` for constants.
+    inputs: SmallVec<[Option<NodeId>; 4]>,
+    first_output: NodeId,
+    outputs: u32,
+    backward: Backward,
+}
+
+#[derive(Default)]
+struct State {
+    records: Vec<Record>,
+    /// Shapes of all tracked values, to catch a backward of the wrong shape where it happens.
+    shapes: Vec<SmallVec<[usize; 6]>>,
+    /// Parameters and leaves: where their gradients end.
+    leaves: Vec<(NodeId, ParamId)>,
+    watched: HashMap<ParamId, NodeId>,
+    drained: bool,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    training: bool,
+    recording: bool,
+    seed: u64,
+    step: u64,
+    ops: AtomicU64,
+}
+
+/// One trip of a batch through the network.
+///
+/// A tape records operations, knows whether this is training or evaluation, and owns the stream of random
+/// numbers. There is no global mode and no global generator: two tapes never disturb each other, and the same
+/// seed and step give the same numbers. A clone is another handle to the same tape.
+///
+/// ```
+/// use gradus_autograd::{Tape, Tensor};
+///
+/// let tape = Tape::training(0, 0);
+/// let x = tape.leaf(Tensor::from_slice(&[3f32], &[1]));
+/// let y = (&x * &x).sum(&[], false);
+/// let grads = y.backward();
+/// assert_eq!(grads.wrt(&x).unwrap().to_vec::<f32>(), [6.0]);
+/// ```
+#[derive(Clone)]
+pub struct Tape(Arc<Inner>);
+
+impl Tape {
+    /// A tape for step `step` of a training run with this seed: records, and layers are in training mode.
+    #[must_use]
+    pub fn training(seed: u64, step: u64) -> Self {
+        Self::with(true, true, seed, step)
+    }
+
+    /// A tape for evaluation: records nothing, and layers are in evaluation mode.
+    #[must_use]
+    pub fn evaluation() -> Self {
+        Self::with(false, false, 0, 0)
+    }
+
+    /// A tape that records while layers are in evaluation mode: gradients through frozen statistics.
+    #[must_use]
+    pub fn frozen() -> Self {
+        Self::with(false, true, 0, 0)
+    }
+
+    fn with(training: bool, recording: bool, seed: u64, step: u64) -> Self {
+        let state = Mutex::new(State::default());
+        Self(Arc::new(Inner { state, training, recording, seed, step, ops: AtomicU64::new(0) }))
+    }
+
+    /// Whether layers behave as in training (dropout drops, batch norm uses the batch).
+    #[must_use]
+    pub fn is_training(&self) -> bool {
+        self.0.training
+    }
+
+    /// The random numbers of the next operation: a function of (seed, step, how many were asked for before).
+    #[must_use]
+    pub fn rng_stream(&self) -> RngStream {
+        RngStream::new(self.0.seed, self.0.step, self.0.ops.fetch_add(1, Relaxed))
+    }
+
+    /// A value that no gradient flows into.
+    #[must_use]
+    pub fn constant(&self, value: Tensor) -> Var {
+        Var::new(self.clone(), value, None)
+    }
+
+    /// A value whose gradient is wanted: `grads.wrt(&leaf)`. On an evaluation tape it is a constant.
+    #[must_use]
+    pub fn leaf(&self, value: Tensor) -> Var {
+        if !self.0.recording {
+            return self.constant(value);
+        }
+        let mut state = self.lock();
+        let id = state.add_leaf(ParamId::fresh(), &value);
+        drop(state);
+        Var::new(self.clone(), value, Some(id))
+    }
+
+    /// A parameter's value on this tape. Watched twice (tied weights), it is the same leaf and its gradients add.
+    /// A frozen parameter is a constant.
+    #[must_use]
+    pub fn watch(&self, param: &Param) -> Var {
+        if !self.0.recording || !param.is_trainable() {
+            return self.constant(param.value().clone());
+        }
+        let mut state = self.lock();
+        let id = match state.watched.get(&param.id()) {
+            Some(&id) => id,
+            None => {
+                let id = state.add_leaf(param.id(), param.value());
+                state.watched.insert(param.id(), id);
+                id
+            }
+        };
+        drop(state);
+        Var::new(self.clone(), param.value().clone(), Some(id))
+    }
+
+    /// Gradients of `sum(output * upstream)` over all pairs, for every leaf and parameter that was reached.
+    /// Takes the records with it, newest first, and frees each as soon as it is used: a tape goes backward once.
+    ///
+    /// # Panics
+    /// When an output lies on another tape, its upstream gradient has another shape, or this tape has already
+    /// gone backward.
+    #[track_caller]
+    #[must_use]
+    pub fn backward(&self, outputs: &[(&Var, Tensor)]) -> Gradients {
+        let (mut records, shapes, leaves) = {
+            let mut state = self.lock();
+            assert!(!state.drained, "backward: this tape has already gone backward; record a new one");
+            state.drained = true;
+            state.watched.clear();
+            (
+                std::mem::take(&mut state.records),
+                std::mem::take(&mut state.shapes),
+                std::mem::take(&mut state.leaves),
+            )
+        };
+        let mut grads: Vec<Option<Tensor>> = Vec::new();
+        grads.resize_with(shapes.len(), || None);
+        for (var, upstream) in outputs {
+            assert!(Arc::ptr_eq(&var.tape().0, &self.0), "backward: an output lies on another tape");
+            assert_eq!(var.shape(), upstream.shape(), "backward: shapes of an output and its upstream gradient");
+            if let Some(id) = var.node() {
+                accumulate(&mut grads[id as usize], upstream.clone());
+            }
+        }
+        while let Some(record) = records.pop() {
+            let first = record.first_output as usize;
+            let outputs = first..first + record.outputs as usize;
+            if outputs.clone().all(|o| grads[o].is_none()) {
+                continue;
+            }
+            let upstream = outputs.map(|o| grads[o].take()).collect();
+            let mut sink = Sink { name: record.name, inputs: &record.inputs, shapes: &shapes, grads: &mut grads };
+            (record.backward)(upstream, &mut sink);
+        }
+        Gradients::new(leaves.into_iter().filter_map(|(node, id)| Some((id, node, grads[node as usize].take()?))))
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Adds an operation, if any input is tracked, and returns the place of its first output.
+    #[track_caller]
+    pub(crate) fn record(
+        &self,
+        name: &'static str,
+        inputs: &[&Var],
+        outputs: &[Tensor],
+        backward: impl FnOnce(SmallVec<[Option<Tensor>; 1]>, &mut Sink<'_>) + Send + 'static,
+    ) -> Option<NodeId> {
+        if !self.0.recording || inputs.iter().all(|v| v.node().is_none()) {
+            return None;
+        }
+        let mut state = self.lock();
+        assert!(!state.drained, "{name}: this tape has already gone backward; record a new one");
+        let first_output = state.shapes.len() as NodeId;
+        state.shapes.extend(outputs.iter().map(|t| SmallVec::from_slice(t.shape())));
+        state.records.push(Record {
+            name,
+            inputs: inputs.iter().map(|v| v.node()).collect(),
+            first_output,
+            outputs: outputs.len() as u32,
+            backward: Box::new(backward),
+        });
+        Some(first_output)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole between statements: a panicking operation has not touched it yet.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add_leaf(&mut self, param: ParamId, value: &Tensor) -> NodeId {
+        let id = self.shapes.len() as NodeId;
+        self.shapes.push(SmallVec::from_slice(value.shape()));
+        self.leaves.push((id, param));
+        id
+    }
+}
+
+impl fmt::Debug for Tape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tape")
+            .field("training", &self.0.training)
+            .field("recording", &self.0.recording)
+            .field("seed", &self.0.seed)
+            .field("step", &self.0.step)
+            .finish_non_exhaustive()
+    }
+}
+
+fn accumulate(slot: &mut Option<Tensor>, grad: Tensor) {
+    match slot {
+        None => *slot = Some(grad),
+        Some(sum) => sum.add_assign(&grad),
+    }
+}
+
+/// Where an operation's backward puts the gradients of its inputs.
+pub struct Sink<'a> {
+    name: &'static str,
+    inputs: &'a [Option<NodeId>],
+    shapes: &'a [SmallVec<[usize; 6]>],
+    grads: &'a mut [Option<Tensor>],
+}
+
+impl Sink<'_> {
+    /// Whether the gradient of this input is wanted. Where it is not, its work should be left out.
+    #[must_use]
+    pub fn needs(&self, input: usize) -> bool {
+        self.inputs[input].is_some()
+    }
+
+    /// Adds to the gradient of an input; nothing happens where it is not wanted.
+    ///
+    /// # Panics
+    /// When the gradient has another shape than the input: a bug of the operation.
+    pub fn add(&mut self, input: usize, grad: Tensor) {
+        let Some(id) = self.inputs[input] else { return };
+        let shape = &self.shapes[id as usize];
+        assert_eq!(shape.as_slice(), grad.shape(), "{}: shape of input {input} and of its gradient", self.name);
+        accumulate(&mut self.grads[id as usize], grad);
+    }
+}
+
+impl fmt::Debug for Sink<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("op", &self.name).field("inputs", &self.inputs.len()).finish()
+    }
+}

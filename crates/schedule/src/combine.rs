@@ -1,0 +1,117 @@
+//! Schedules made of others: a ramp before, a factor, a product.
+
+use crate::{Schedule, ScheduleError, error::number};
+
+/// A linear ramp up to another schedule's first value, then that schedule from its own step 0.
+///
+/// Made by [`ScheduleExt::warmup`](crate::ScheduleExt::warmup).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Warmup<S> {
+    schedule: S,
+    steps: u64,
+    start_factor: f64,
+}
+
+impl<S: Schedule> Warmup<S> {
+    pub(crate) fn new(schedule: S, steps: u64) -> Self {
+        Self { schedule, steps, start_factor: 0.0 }
+    }
+
+    /// Starts at this fraction of the schedule's first value instead of at 0 (PyTorch's `LinearLR`: 1/3).
+    ///
+    /// # Errors
+    /// [`ScheduleError::InvalidNumber`] when the factor is not finite or is negative.
+    pub fn with_start_factor(self, start_factor: f64) -> Result<Self, ScheduleError> {
+        Ok(Self { start_factor: number("start_factor", start_factor)?, ..self })
+    }
+}
+
+impl<S: Schedule> Schedule for Warmup<S> {
+    fn value(&self, step: u64) -> f64 {
+        if step >= self.steps {
+            return self.schedule.value(step - self.steps);
+        }
+        let done = step as f64 / self.steps as f64;
+        self.schedule.value(0) * (self.start_factor * (1.0 - done) + done)
+    }
+}
+
+/// Another schedule times a constant. Made by [`ScheduleExt::scale`](crate::ScheduleExt::scale).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Scaled<S> {
+    schedule: S,
+    factor: f64,
+}
+
+impl<S: Schedule> Scaled<S> {
+    pub(crate) fn new(schedule: S, factor: f64) -> Result<Self, ScheduleError> {
+        Ok(Self { schedule, factor: number("factor", factor)? })
+    }
+}
+
+impl<S: Schedule> Schedule for Scaled<S> {
+    fn value(&self, step: u64) -> f64 {
+        self.schedule.value(step) * self.factor
+    }
+}
+
+/// The product of two schedules, step by step. Made by [`ScheduleExt::times`](crate::ScheduleExt::times).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Times<A, B> {
+    left: A,
+    right: B,
+}
+
+impl<A: Schedule, B: Schedule> Times<A, B> {
+    pub(crate) fn new(left: A, right: B) -> Self {
+        Self { left, right }
+    }
+}
+
+impl<A: Schedule, B: Schedule> Schedule for Times<A, B> {
+    fn value(&self, step: u64) -> f64 {
+        self.left.value(step) * self.right.value(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Constant, ExponentialDecay, Linear, MultiStepDecay, ScheduleExt, StepDecay, testing::check,
+    };
+
+    #[test]
+    fn matches_pytorch_chained_scheduler() {
+        // base 0.1; LinearLR(0.1 -> 1, 20) and ExponentialLR(0.95)
+        let lr = Linear::new(0.1, 1.0, 20).unwrap();
+        let lr = lr.times(ExponentialDecay::new(0.1, 0.95).unwrap());
+        check(&lr, &[(0, 0.01), (1, 0.013775), (2, 0.0171475), (10, 0.032930531658110836)]);
+        check(&lr, &[(50, 0.007694497527671326)]);
+        // base 0.1; LinearLR(0.25 -> 1, 10), StepLR(15, 0.5), MultiStepLR([40], 0.1)
+        let lr = Linear::new(0.25, 1.0, 10)
+            .unwrap()
+            .times(StepDecay::new(1.0, 15, 0.5).unwrap())
+            .times(MultiStepDecay::new(1.0, [40], 0.1).unwrap())
+            .scale(0.1)
+            .unwrap();
+        check(&lr, &[(0, 0.025), (10, 0.1), (15, 0.05), (40, 0.0025), (45, 0.00125)]);
+    }
+
+    #[test]
+    fn warm_up_of_no_steps_is_no_warm_up() {
+        let lr = Constant::new(0.3).unwrap().warmup(0);
+        check(&lr, &[(0, 0.3), (1, 0.3)]);
+    }
+
+    #[test]
+    fn bad_factors_are_refused() {
+        let lr = Constant::new(0.3).unwrap();
+        let invalid = |argument, value| Err(ScheduleError::InvalidNumber { argument, value });
+        assert_eq!(lr.scale(-1.0), invalid("factor", -1.0));
+        assert_eq!(
+            lr.warmup(3).with_start_factor(f64::INFINITY),
+            Err(ScheduleError::InvalidNumber { argument: "start_factor", value: f64::INFINITY })
+        );
+    }
+}

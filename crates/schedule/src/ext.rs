@@ -1,0 +1,60 @@
+//! The methods that combine schedules.
+
+use crate::{Scaled, Schedule, ScheduleError, Then, Times, Warmup};
+
+/// What every [`Schedule`] can be turned into.
+pub trait ScheduleExt: Schedule + Sized {
+    /// This schedule before step `at`, from there on `next`, which counts its own steps from 0.
+    ///
+    /// `a.then(10, b).then(40, c)` is PyTorch's `SequentialLR([a, b, c], milestones=[10, 40])`: both positions
+    /// count from the very beginning. At 0, only `next` is left.
+    ///
+    /// ```
+    /// use gradus_schedule::{Constant, Linear, Schedule, ScheduleExt};
+    /// let lr = Constant::new(0.1)?.then(10, Linear::new(0.1, 0.0, 5)?);
+    /// assert_eq!([lr.value(9), lr.value(10), lr.value(15)], [0.1, 0.1, 0.0]);
+    /// # Ok::<(), gradus_schedule::ScheduleError>(())
+    /// ```
+    fn then<N: Schedule>(self, at: u64, next: N) -> Then<Self, N> {
+        Then::new(self, at, next)
+    }
+
+    /// Puts a linear ramp of `steps` from 0 to this schedule's first value in front of it.
+    ///
+    /// The value is `value(0) t / steps` before step `steps` and `value(t - steps)` from there on: the schedule
+    /// is delayed, not cut. The first step is at 0, as in optax and transformers; PyTorch's `LinearLR` starts at
+    /// a fraction ([`Warmup::with_start_factor`]). Zero steps mean no warm-up. For a ramp that does not delay
+    /// anything, multiply: `schedule.times(Linear::new(0.0, 1.0, steps)?)`.
+    ///
+    /// ```
+    /// use gradus_schedule::{Constant, Schedule, ScheduleExt};
+    /// let lr = Constant::new(0.5)?.warmup(2);
+    /// assert_eq!([lr.value(0), lr.value(1), lr.value(2)], [0.0, 0.25, 0.5]);
+    /// # Ok::<(), gradus_schedule::ScheduleError>(())
+    /// ```
+    fn warmup(self, steps: u64) -> Warmup<Self> {
+        Warmup::new(self, steps)
+    }
+
+    /// The product with `other`, step by step (PyTorch's `ChainedScheduler`, its factors as schedules from 1).
+    ///
+    /// ```
+    /// use gradus_schedule::{ExponentialDecay, Schedule, ScheduleExt, StepDecay};
+    /// let lr = ExponentialDecay::new(0.4, 0.5)?.times(StepDecay::new(1.0, 2, 0.1)?);
+    /// assert_eq!(lr.value(1), 0.2);
+    /// # Ok::<(), gradus_schedule::ScheduleError>(())
+    /// ```
+    fn times<O: Schedule>(self, other: O) -> Times<Self, O> {
+        Times::new(self, other)
+    }
+
+    /// This schedule times a constant.
+    ///
+    /// # Errors
+    /// [`ScheduleError::InvalidNumber`] when `factor` is not finite or is negative.
+    fn scale(self, factor: f64) -> Result<Scaled<Self>, ScheduleError> {
+        Scaled::new(self, factor)
+    }
+}
+
+impl<S: Schedule> ScheduleExt for S {}

@@ -1,0 +1,76 @@
+//! A straight line.
+
+use crate::{
+    Schedule, ScheduleError,
+    error::{length, number},
+};
+
+/// A straight line from `start` to `end` over `steps`, then `end`:
+/// `start (1 - x) + end x` with `x = min(t, steps) / steps`.
+///
+/// PyTorch's `LinearLR(start_factor, end_factor, total_iters)` (1/3, 1, 5 by default) is
+/// `Linear::new(base * start_factor, base * end_factor, total_iters)`. Unlike there, `start` may be 0.
+///
+/// ```
+/// use gradus_schedule::{Linear, Schedule};
+/// let momentum = Linear::new(0.85, 0.95, 100)?;
+/// assert_eq!([momentum.value(0), momentum.value(100), momentum.value(101)], [0.85, 0.95, 0.95]);
+/// # Ok::<(), gradus_schedule::ScheduleError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Linear {
+    start: f64,
+    end: f64,
+    steps: u64,
+}
+
+impl Linear {
+    /// From `start` at step 0 to `end` at step `steps`.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] when a number is not finite or is negative, or `steps` is 0.
+    pub fn new(start: f64, end: f64, steps: u64) -> Result<Self, ScheduleError> {
+        Ok(Self {
+            start: number("start", start)?,
+            end: number("end", end)?,
+            steps: length("steps", steps)?,
+        })
+    }
+}
+
+impl Schedule for Linear {
+    fn value(&self, step: u64) -> f64 {
+        let step = step.min(self.steps);
+        let n = self.steps as f64;
+        self.start * ((self.steps - step) as f64 / n) + self.end * (step as f64 / n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::check;
+
+    #[test]
+    fn matches_pytorch_linear_lr() {
+        // LinearLR(base 0.1, 1/3, 1, 5)
+        let lr = Linear::new(0.1 / 3.0, 0.1, 5).unwrap();
+        check(&lr, &[(0, 0.03333333333333333), (1, 0.04666666666666667), (2, 0.06), (10, 0.1)]);
+        // LinearLR(base 0.4, 0.01, 1, 40)
+        let lr = Linear::new(0.004, 0.4, 40).unwrap();
+        check(&lr, &[(0, 0.004), (1, 0.0139), (2, 0.0238), (10, 0.103), (50, 0.4)]);
+        // LinearLR(base 0.2, 1, 0.1, 50): downwards
+        let lr = Linear::new(0.2, 0.02, 50).unwrap();
+        check(&lr, &[(0, 0.2), (1, 0.1964), (10, 0.164), (50, 0.02)]);
+    }
+
+    #[test]
+    fn one_step_is_a_jump() {
+        check(&Linear::new(0.0, 1.0, 1).unwrap(), &[(0, 0.0), (1, 1.0), (2, 1.0)]);
+    }
+
+    #[test]
+    fn zero_steps_are_refused() {
+        assert_eq!(Linear::new(0.0, 1.0, 0), Err(ScheduleError::ZeroSteps { argument: "steps" }));
+    }
+}

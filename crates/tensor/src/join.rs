@@ -1,0 +1,1 @@
+//! Concatenation and stacking, and choosing by a mask.

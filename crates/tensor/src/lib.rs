@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+pub mod buffer;
+pub mod par;
+pub mod simd;
+
+mod attention;
+mod conv;
+mod gemm;
+mod index;
+mod join;
+mod map;
+mod matmul;
+mod ops;
+mod pool2d;
+mod real;
+mod recurrent;
+mod reduce;
+mod shape;
+mod softmax;
+mod tensor;
+mod view;
+
+pub use gemm::{MatMut, MatRef, gemm};
+pub use gradus_core::{DType, Element, FloatElement, bf16, f16};
+pub use map::{BinaryOp, TernaryOp, UnaryOp};
+pub use real::Real;
+pub use shape::{broadcast_shapes, normalize_dim, normalize_dims};
+pub use tensor::Tensor;

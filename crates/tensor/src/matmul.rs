@@ -1,0 +1,137 @@
+//! Matrix products of tensors by NumPy's rules.
+
+use std::panic::Location;
+
+use crate::{MatMut, MatRef, Tensor, broadcast_shapes, gemm::gemm, map::same_dtype, par, with_real};
+
+/// A stack of matrices inside a tensor: strides that [`MatRef`] can take, or a dense copy.
+fn with_plain_strides(t: &Tensor) -> Tensor {
+    let n = t.ndim();
+    if t.strides[n - 2] >= 0 && t.strides[n - 1] >= 0 { t.clone() } else { t.to_contiguous() }
+}
+
+impl Tensor {
+    /// The matrix product: the last two dimensions are matrices, the ones before broadcast; a 1-d operand is a
+    /// row on the left and a column on the right, and loses that dimension in the result.
+    ///
+    /// # Panics
+    /// When the inner sizes differ, the leading dimensions do not broadcast, an operand is 0-dimensional, or
+    /// the types differ.
+    #[must_use]
+    #[track_caller]
+    pub fn matmul(&self, other: &Self) -> Self {
+        let at = Location::caller();
+        let dtype = same_dtype("matmul", self, other);
+        let fail = || -> ! {
+            panic!("matmul: shapes {:?} and {:?} do not fit (called at {at})", self.shape(), other.shape())
+        };
+        if self.ndim() == 0 || other.ndim() == 0 {
+            fail();
+        }
+        let (left_vector, right_vector) = (self.ndim() == 1, other.ndim() == 1);
+        let a = if left_vector { self.unsqueeze(0) } else { self.clone() };
+        let b = if right_vector { other.unsqueeze(1) } else { other.clone() };
+        let (a, b) = (with_plain_strides(&a), with_plain_strides(&b));
+        let (na, nb) = (a.ndim(), b.ndim());
+        let (m, k, n) = (a.shape[na - 2], a.shape[na - 1], b.shape[nb - 1]);
+        if b.shape[nb - 2] != k {
+            fail();
+        }
+        let Some(mut shape) = broadcast_shapes(&a.shape[..na - 2], &b.shape[..nb - 2]) else { fail() };
+        let batch: usize = shape.iter().product();
+        shape.extend([m, n]);
+        // One matrix on the right of a dense stack is one tall product.
+        let tall = nb == 2 && na > 2 && a.is_contiguous();
+        let mut out = with_real!("matmul", dtype, T => Self::build::<T>(&shape, |out| {
+            if tall {
+                let a = MatRef::new(a.as_slice::<T>(), batch * m, k);
+                gemm(a, matrix(&b, &[]), MatMut::new(out, batch * m, n), false);
+            } else if batch == 1 {
+                gemm(matrix(&a, &[]), matrix(&b, &[]), MatMut::new(out, m, n), false);
+            } else {
+                let lead = &shape[..shape.len() - 2];
+                let width = m * n;
+                par::for_each_mut(out, width, (m * n * k) as f64 * 0.03, |first, out| {
+                    for (i, out) in out.chunks_mut(width.max(1)).enumerate() {
+                        let index = unravel(first + i, lead);
+                        gemm(matrix(&a, &index), matrix(&b, &index), MatMut::new(out, m, n), false);
+                    }
+                });
+            }
+        }));
+        if right_vector {
+            out = out.squeeze(-1);
+        }
+        if left_vector {
+            out = out.squeeze(if right_vector { -1 } else { -2 });
+        }
+        out
+    }
+}
+
+/// The index of the `i`-th element of a row-major array.
+fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (x, &d) in index.iter_mut().zip(shape).rev() {
+        *x = i % d;
+        i /= d;
+    }
+    index
+}
+
+/// The matrix at this index of the leading dimensions, which are broadcast.
+fn matrix<'a, T: crate::Real>(t: &'a Tensor, index: &[usize]) -> MatRef<'a, T> {
+    let n = t.ndim();
+    let lead = n - 2;
+    let mut offset = t.offset as isize;
+    for d in 0..lead {
+        // Missing leading dimensions and dimensions of size 1 repeat.
+        if t.shape[d] != 1 && index.len() + d >= lead {
+            offset += t.strides[d] * index[index.len() + d - lead] as isize;
+        }
+    }
+    let data = t.storage::<T>();
+    let data = if t.numel() == 0 { &[] } else { &data[offset as usize..] };
+    MatRef::strided(data, t.shape[n - 2], t.shape[n - 1], t.strides[n - 2] as usize, t.strides[n - 1] as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gradus_core::DType;
+
+    fn iota(shape: &[usize]) -> Tensor {
+        let n: usize = shape.iter().product();
+        Tensor::from_slice(&(0..n).map(|i| i as f64).collect::<Vec<_>>(), shape)
+    }
+
+    #[test]
+    fn vectors_matrices_and_stacks() {
+        let (a, v) = (iota(&[2, 3]), iota(&[3]));
+        assert_eq!(v.matmul(&v).item(), 5.0);
+        assert_eq!(v.matmul(&v).shape(), [] as [usize; 0]);
+        assert_eq!(a.matmul(&v).to_vec::<f64>(), [5.0, 14.0]);
+        assert_eq!(iota(&[2]).matmul(&a).to_vec::<f64>(), [3.0, 4.0, 5.0]);
+        assert_eq!(a.matmul(&a.transpose(0, 1)).to_vec::<f64>(), [5.0, 14.0, 14.0, 50.0]);
+        let stack = iota(&[2, 1, 2, 3]).matmul(&iota(&[4, 3, 2]));
+        assert_eq!(stack.shape(), [2, 4, 2, 2]);
+        let want = iota(&[2, 1, 2, 3]).slice(0, 1, None, 1).view(&[2, 3]).matmul(&iota(&[4, 3, 2]).slice(0, 3, None, 1).view(&[3, 2]));
+        assert_eq!(stack.slice(0, 1, None, 1).slice(1, 3, None, 1).to_vec::<f64>(), want.to_vec::<f64>());
+        let tall = iota(&[5, 2, 3]).matmul(&iota(&[3, 4]));
+        let last = iota(&[5, 2, 3]).slice(0, 4, None, 1).view(&[2, 3]).matmul(&iota(&[3, 4]));
+        assert_eq!(tall.slice(0, 4, None, 1).to_vec::<f64>(), last.to_vec::<f64>());
+    }
+
+    #[test]
+    fn an_inner_size_of_zero_gives_zeros() {
+        let z = Tensor::zeros(&[2, 0], DType::F32).matmul(&Tensor::zeros(&[0, 3], DType::F32));
+        assert_eq!(z.to_vec::<f32>(), [0.0; 6]);
+        assert_eq!(Tensor::zeros(&[0, 2, 3], DType::F32).matmul(&Tensor::zeros(&[3, 4], DType::F32)).shape(), [0, 2, 4]);
+    }
+
+    #[test]
+    #[should_panic(expected = "matmul: shapes [2, 3] and [2, 3] do not fit (called at")]
+    fn inner_sizes_that_differ_panic() {
+        let _ = iota(&[2, 3]).matmul(&iota(&[2, 3]));
+    }
+}

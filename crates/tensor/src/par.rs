@@ -1,0 +1,46 @@
+//! Sharing work among threads.
+//!
+//! Work is cut by its size, never by the number of threads, and what is cut is either independent or
+//! combined in a fixed order: results are the same bits for any pool. Waking a second thread costs up to
+//! some tens of microseconds, so smaller work stays where it is.
+
+use rayon::prelude::*;
+
+/// Work below this many nanoseconds is not shared.
+const SHARE_NS: f64 = 40_000.0;
+/// Work is cut into pieces of about this many nanoseconds.
+const PIECE_NS: f64 = 20_000.0;
+
+/// Whether `n` items of `ns` nanoseconds each are worth sharing (and there is somebody to share with).
+#[must_use]
+pub fn worth_it(n: usize, ns: f64) -> bool {
+    n as f64 * ns > SHARE_NS && n > 1 && rayon::current_num_threads() > 1
+}
+
+/// Items per piece for items of `ns` nanoseconds.
+#[must_use]
+pub fn piece(ns: f64) -> usize {
+    ((PIECE_NS / ns.max(1e-3)) as usize).max(1)
+}
+
+/// Calls `f(first_item, items)` on pieces of `out`, whose items are `width` elements long and take `ns`
+/// nanoseconds each; on several threads when that is worth it.
+pub fn for_each_mut<T: Send>(out: &mut [T], width: usize, ns: f64, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+    let width = width.max(1);
+    let n = out.len() / width;
+    if worth_it(n, ns) {
+        let items = piece(ns);
+        out.par_chunks_mut(items * width).enumerate().for_each(|(i, chunk)| f(i * items, chunk));
+    } else if !out.is_empty() {
+        f(0, out);
+    }
+}
+
+/// Calls `f(i)` for every `i` below `n`, each taking `ns` nanoseconds, and returns the results in order.
+pub fn map<R: Send>(n: usize, ns: f64, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
+    if worth_it(n, ns) {
+        (0..n).into_par_iter().with_min_len(piece(ns).min(n)).map(f).collect()
+    } else {
+        (0..n).map(f).collect()
+    }
+}
