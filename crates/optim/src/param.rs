@@ -4,6 +4,8 @@ use alloc::string::String;
 
 use gradus_core::{FloatElement, ParamMut, Parameters, SliceMut, StepError, bf16, f16};
 
+use crate::slots::Work;
+
 /// Which parameters weight decay applies to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
@@ -29,7 +31,7 @@ impl DecayMask {
 /// of its state.
 pub(crate) trait Value: FloatElement {
     /// f64 for f64, f32 for all others.
-    type Work: FloatElement;
+    type Work: Work;
     fn load(self) -> Self::Work;
     fn store(work: Self::Work) -> Self;
 }
@@ -53,6 +55,12 @@ value!(f32, f32, |x| x, |x| x);
 value!(f64, f64, |x| x, |x| x);
 value!(f16, f32, FloatElement::to_f32, FloatElement::from_f32);
 value!(bf16, f32, FloatElement::to_f32, FloatElement::from_f32);
+
+/// The gradient with an L2 penalty. Without one, a parameter that is infinite keeps out of it.
+#[inline(always)]
+pub(crate) fn l2_gradient<W: Work>(g: W, weight_decay: W, p: W) -> W {
+    if weight_decay == W::zero() { g } else { g + weight_decay * p }
+}
 
 /// Runs `$body` on the value and the gradient of a parameter as slices of one type.
 ///

@@ -1,6 +1,6 @@
 //! State by parameter name: a step count and some buffers each.
 
-use alloc::{string::String, vec, vec::Vec};
+use alloc::{format, string::String, vec, vec::Vec};
 
 use gradus_core::{FloatElement, StateDict, StateError, StateValue, StepError};
 
@@ -9,26 +9,63 @@ use gradus_core::{FloatElement, StateDict, StateError, StateValue, StepError};
 pub(crate) struct Slots {
     /// Names of the buffers, in order.
     fields: &'static [&'static str],
-    /// In walk order as far as known: those before `cursor` have been used in this step.
+    /// Those before `cursor` have had their turn in this step, in walk order.
     slots: Vec<Slot>,
     cursor: usize,
 }
 
 /// The state of one parameter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Slot {
     name: String,
     /// Updates that this parameter has had.
     pub(crate) step: u64,
-    /// As many as there are fields.
-    buffers: Vec<Buffer>,
+    /// One for each field.
+    pub(crate) buffers: Vec<Buffer>,
 }
 
-/// State is f64 for f64 parameters, f32 for all others.
-#[derive(Clone, Debug, PartialEq)]
-enum Buffer {
+/// An array of state: f64 for f64 parameters, f32 for all others.
+#[derive(Clone, Debug)]
+pub(crate) enum Buffer {
     F32(Vec<f32>),
     F64(Vec<f64>),
+}
+
+/// A type that state is kept in and updates are computed in.
+pub(crate) trait Work: FloatElement {
+    fn zeros(len: usize) -> Buffer;
+    /// The buffer as a slice of this type; a restored buffer of the other type is converted first.
+    fn typed(buffer: &mut Buffer) -> &mut [Self];
+}
+
+impl Work for f32 {
+    fn zeros(len: usize) -> Buffer {
+        Buffer::F32(vec![0.0; len])
+    }
+    fn typed(buffer: &mut Buffer) -> &mut [f32] {
+        if let Buffer::F64(wide) = buffer {
+            *buffer = Buffer::F32(wide.iter().map(|&x| x as f32).collect());
+        }
+        match buffer {
+            Buffer::F32(b) => b,
+            Buffer::F64(_) => unreachable!("just converted"),
+        }
+    }
+}
+
+impl Work for f64 {
+    fn zeros(len: usize) -> Buffer {
+        Buffer::F64(vec![0.0; len])
+    }
+    fn typed(buffer: &mut Buffer) -> &mut [f64] {
+        if let Buffer::F32(narrow) = buffer {
+            *buffer = Buffer::F64(narrow.iter().map(|&x| f64::from(x)).collect());
+        }
+        match buffer {
+            Buffer::F64(b) => b,
+            Buffer::F32(_) => unreachable!("just converted"),
+        }
+    }
 }
 
 impl Buffer {
@@ -40,17 +77,201 @@ impl Buffer {
     }
 }
 
-/// A type that state is kept in.
-pub(crate) trait Work: FloatElement {
-    /// The buffer as a slice of this type, converted first if a restored state was of the other one.
-    fn slice(buffer: &mut BufferRef<'_>) -> Self;
-}
-
-/// The state of the parameter at hand, typed.
-pub(crate) struct BufferRef<'a>(&'a mut Buffer);
-
 impl Slots {
     pub(crate) fn new(fields: &'static [&'static str]) -> Self {
         Self { fields, slots: Vec::new(), cursor: 0 }
+    }
+
+    /// To be called before each walk.
+    pub(crate) fn rewind(&mut self) {
+        self.cursor = 0;
+    }
+
+    /// The state of the next parameter of the walk; step 0 and zeros if it has none yet.
+    pub(crate) fn next<W: Work>(&mut self, name: &str, len: usize) -> Result<&mut Slot, StepError> {
+        let at = self.cursor;
+        // As a rule the walk is that of the last step. Where it is not (a parameter has no gradient, the
+        // state was just restored), swapping brings the slots into the walk's order.
+        match self.slots[at..].iter().position(|s| s.name == name) {
+            Some(ahead) => self.slots.swap(at, at + ahead),
+            None => {
+                let buffers = self.fields.iter().map(|_| W::zeros(len)).collect();
+                self.slots.push(Slot { name: name.into(), step: 0, buffers });
+                let last = self.slots.len() - 1;
+                self.slots.swap(at, last);
+            }
+        }
+        let slot = &mut self.slots[at];
+        if let Some(wrong) = slot.buffers.iter().map(Buffer::len).find(|&n| n != len) {
+            return Err(StepError::LengthMismatch {
+                name: name.into(),
+                expected: wrong,
+                found: len,
+            });
+        }
+        self.cursor += 1;
+        Ok(slot)
+    }
+
+    /// `NAME.step` and `NAME.FIELD` for every parameter.
+    pub(crate) fn save(&self) -> StateDict {
+        let mut state = StateDict::new();
+        for slot in &self.slots {
+            state.insert(format!("{}.step", slot.name), StateValue::U64(slot.step));
+            for (field, buffer) in self.fields.iter().zip(&slot.buffers) {
+                let value = match buffer {
+                    Buffer::F32(b) => StateValue::F32s(b.clone()),
+                    Buffer::F64(b) => StateValue::F64s(b.clone()),
+                };
+                state.insert(format!("{}.{field}", slot.name), value);
+            }
+        }
+        state
+    }
+
+    /// Reads what [`save`](Self::save) wrote; changes nothing on an error.
+    pub(crate) fn load(&mut self, state: &StateDict) -> Result<(), StateError> {
+        let mut slots = Vec::new();
+        for (entry, value) in state.iter() {
+            let (name, field) = entry.rsplit_once('.').unwrap_or(("", entry));
+            if field != "step" {
+                // A buffer: its slot is read at the step count, but it has to be one that we know.
+                if !self.fields.contains(&field) {
+                    return Err(StateError::Invalid {
+                        name: entry.into(),
+                        expected: "no such entry in the state of this optimizer",
+                    });
+                }
+                state.u64(&format!("{name}.step"))?;
+                continue;
+            }
+            let &StateValue::U64(step) = value else {
+                return Err(StateError::WrongKind { name: entry.into(), expected: "a counter" });
+            };
+            let buffers = self.read_buffers(name, state)?;
+            slots.push(Slot { name: name.into(), step, buffers });
+        }
+        self.slots = slots;
+        Ok(())
+    }
+
+    fn read_buffers(&self, name: &str, state: &StateDict) -> Result<Vec<Buffer>, StateError> {
+        let mut buffers: Vec<Buffer> = Vec::with_capacity(self.fields.len());
+        for field in self.fields {
+            let entry = format!("{name}.{field}");
+            let buffer = match state.get(&entry) {
+                Some(StateValue::F32s(b)) => Buffer::F32(b.clone()),
+                Some(StateValue::F64s(b)) => Buffer::F64(b.clone()),
+                Some(_) => {
+                    return Err(StateError::WrongKind { name: entry, expected: "an array" });
+                }
+                None => return Err(StateError::Missing { name: entry }),
+            };
+            if let Some(first) = buffers.first()
+                && first.len() != buffer.len()
+            {
+                return Err(StateError::WrongLength {
+                    name: entry,
+                    expected: first.len(),
+                    found: buffer.len(),
+                });
+            }
+            buffers.push(buffer);
+        }
+        Ok(buffers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(slots: &Slots) -> Vec<&str> {
+        slots.slots.iter().map(|s| s.name.as_str()).collect()
+    }
+
+    fn walk(slots: &mut Slots, names: &[&str]) {
+        slots.rewind();
+        for name in names {
+            slots.next::<f32>(name, 1).unwrap().step += 1;
+        }
+    }
+
+    #[test]
+    fn slots_follow_the_walk() {
+        let mut slots = Slots::new(&["m"]);
+        walk(&mut slots, &["a", "b", "c"]);
+        walk(&mut slots, &["a", "c"]);
+        walk(&mut slots, &["a", "b", "c"]);
+        assert_eq!(names(&slots), ["a", "b", "c"]);
+        assert_eq!(slots.slots.iter().map(|s| s.step).collect::<Vec<_>>(), [3, 2, 3]);
+    }
+
+    #[test]
+    fn names_may_hold_dots_and_field_names() {
+        let mut slots = Slots::new(&["m"]);
+        walk(&mut slots, &["x", "x.m", "x.step", ""]);
+        walk(&mut slots, &["x.m"]);
+        let mut other = Slots::new(&["m"]);
+        other.load(&slots.save()).unwrap();
+        assert_eq!(other.save(), slots.save());
+        assert_eq!(other.slots.len(), 4);
+    }
+
+    #[test]
+    fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
+        let mut slots = Slots::new(&["m", "v"]);
+        walk(&mut slots, &["a"]);
+        let good = slots.save();
+        let check = |edit: &dyn Fn(&mut StateDict), want: StateError| {
+            let mut bad = good.clone();
+            edit(&mut bad);
+            let mut target = slots.clone();
+            assert_eq!(target.load(&bad), Err(want));
+            assert_eq!(target.save(), good);
+        };
+        check(
+            &|s| s.insert("a.v", StateValue::F32s(vec![0.0; 2])),
+            StateError::WrongLength { name: "a.v".into(), expected: 1, found: 2 },
+        );
+        check(
+            &|s| s.insert("a.v", StateValue::U64(1)),
+            StateError::WrongKind { name: "a.v".into(), expected: "an array" },
+        );
+        check(
+            &|s| s.insert("b.step", StateValue::U64(1)),
+            StateError::Missing { name: "b.m".into() },
+        );
+        check(
+            &|s| s.insert("b.m", StateValue::F32s(vec![])),
+            StateError::Missing { name: "b.step".into() },
+        );
+        check(
+            &|s| s.insert("a.w", StateValue::F32s(vec![])),
+            StateError::Invalid {
+                name: "a.w".into(),
+                expected: "no such entry in the state of this optimizer",
+            },
+        );
+    }
+
+    #[test]
+    fn another_length_is_an_error() {
+        let mut slots = Slots::new(&["m"]);
+        walk(&mut slots, &["a"]);
+        slots.rewind();
+        assert_eq!(
+            slots.next::<f32>("a", 2).err(),
+            Some(StepError::LengthMismatch { name: "a".into(), expected: 1, found: 2 })
+        );
+    }
+
+    #[test]
+    fn restored_state_takes_the_type_of_the_parameter() {
+        let mut slots = Slots::new(&["m"]);
+        walk(&mut slots, &["a"]);
+        slots.rewind();
+        let slot = slots.next::<f64>("a", 1).unwrap();
+        assert_eq!(f64::typed(&mut slot.buffers[0]), [0.0]);
     }
 }

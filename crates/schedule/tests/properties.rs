@@ -1,5 +1,7 @@
 //! Laws that hold for all arguments.
 
+use std::fmt;
+
 use gradus_schedule::{
     Constant, CosineAnnealing, ExponentialDecay, Linear, MultiStepDecay, Past, Polynomial,
     Schedule, ScheduleExt, Sequential, StepDecay, warmup_cosine,
@@ -11,22 +13,41 @@ fn rate() -> impl Strategy<Value = f64> {
     prop_oneof![Just(0.0), 1e-12..10.0]
 }
 
+/// A schedule with its description, which a failing case prints.
+struct Described(String, Box<dyn Schedule>);
+
+impl fmt::Debug for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Schedule for Described {
+    fn value(&self, step: u64) -> f64 {
+        self.1.value(step)
+    }
+}
+
+fn described(schedule: impl Schedule + fmt::Debug + 'static) -> Described {
+    Described(format!("{schedule:?}"), Box::new(schedule))
+}
+
 /// Any schedule, from any valid arguments.
-fn any_schedule() -> impl Strategy<Value = Box<dyn Schedule>> {
-    (0..9, rate(), rate(), 1..300u64, 0..4.0f64, proptest::collection::vec(0..300u64, 0..5))
-        .prop_map(|(kind, a, b, n, x, milestones)| -> Box<dyn Schedule> {
-            match kind {
-                0 => Box::new(Constant::new(a).unwrap()),
-                1 => Box::new(StepDecay::new(a, n, x).unwrap()),
-                2 => Box::new(MultiStepDecay::new(a, milestones, x).unwrap()),
-                3 => Box::new(ExponentialDecay::new(a, x).unwrap()),
-                4 => Box::new(Linear::new(a, b, n).unwrap()),
-                5 => Box::new(Polynomial::new(a, b, n, x).unwrap()),
-                6 => Box::new(CosineAnnealing::new(a, b, n).unwrap()),
-                7 => Box::new(CosineAnnealing::new(a, b, n).unwrap().with_past(Past::Periodic)),
-                _ => Box::new(warmup_cosine(a, n, 2 * n).unwrap()),
-            }
-        })
+fn any_schedule() -> impl Strategy<Value = Described> {
+    let milestones = proptest::collection::vec(0..300u64, 0..5);
+    (0..9, rate(), rate(), 1..300u64, 0.0..4.0f64, milestones).prop_map(
+        |(kind, a, b, n, x, milestones)| match kind {
+            0 => described(Constant::new(a).unwrap()),
+            1 => described(StepDecay::new(a, n, x).unwrap()),
+            2 => described(MultiStepDecay::new(a, milestones, x).unwrap()),
+            3 => described(ExponentialDecay::new(a, x).unwrap()),
+            4 => described(Linear::new(a, b, n).unwrap()),
+            5 => described(Polynomial::new(a, b, n, x).unwrap()),
+            6 => described(CosineAnnealing::new(a, b, n).unwrap()),
+            7 => described(CosineAnnealing::new(a, b, n).unwrap().with_past(Past::Periodic)),
+            _ => described(warmup_cosine(a, n, 2 * n).unwrap()),
+        },
+    )
 }
 
 proptest! {
@@ -70,7 +91,7 @@ proptest! {
         first in 0..200u64, gap in 1..200u64, step in 0..1000u64,
     ) {
         let chain = (&parts[0]).then(first, &parts[1]).then(first + gap, &parts[2]);
-        let list: Vec<&dyn Schedule> = parts.iter().map(|p| &**p).collect();
+        let list: Vec<&Described> = parts.iter().collect();
         let list = Sequential::new(list, [first, first + gap]).unwrap();
         prop_assert_eq!(list.value(step), chain.value(step));
     }

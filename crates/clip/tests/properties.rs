@@ -1,0 +1,87 @@
+//! Laws of clipping.
+
+use gradus_clip::{ClipNorm, GradSlices, NormType, clip_grad_norm, clip_grad_value, global_norm};
+use proptest::prelude::*;
+
+fn grads() -> impl Strategy<Value = Vec<Vec<f32>>> {
+    let scale = prop_oneof![Just(1.0f32), Just(1e-20), Just(1e20), Just(1e-3)];
+    let one = (prop::collection::vec(-9.0f32..9.0, 0..700), scale)
+        .prop_map(|(g, s)| g.into_iter().map(|x| x * s).collect());
+    prop::collection::vec(one, 0..5)
+}
+
+fn norm_type() -> impl Strategy<Value = NormType> {
+    prop_oneof![
+        Just(NormType::L1),
+        Just(NormType::L2),
+        Just(NormType::Inf),
+        (0.5f64..4.0).prop_map(NormType::Lp)
+    ]
+}
+
+fn norm(grads: &mut [Vec<f32>], norm_type: NormType) -> f64 {
+    let mut slices: Vec<_> = grads.iter_mut().map(|g| g.as_mut_slice().into()).collect();
+    global_norm(&mut GradSlices(&mut slices), norm_type).unwrap().norm
+}
+
+/// The same sums, one by one in f64.
+fn reference(grads: &[Vec<f32>], norm_type: NormType) -> f64 {
+    let all = grads.iter().flatten().map(|&x| f64::from(x).abs());
+    match norm_type {
+        NormType::L1 => all.sum(),
+        NormType::L2 => all.map(|x| x * x).sum::<f64>().sqrt(),
+        NormType::Lp(p) => all.map(|x| x.powf(p)).sum::<f64>().powf(1.0 / p),
+        _ => all.fold(0.0, f64::max),
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_norm_is_that_of_the_concatenation(mut grads in grads(), t in norm_type()) {
+        let (got, want) = (norm(&mut grads, t), reference(&grads, t));
+        prop_assert!((got - want).abs() <= 2e-6 * want, "{got} {want}");
+        let mut one = vec![grads.concat()];
+        let got = norm(&mut one, t);
+        prop_assert!((got - want).abs() <= 2e-6 * want, "{got} {want}");
+    }
+
+    #[test]
+    fn clipping_bounds_the_norm_and_keeps_the_direction(
+        before in grads(),
+        t in norm_type(),
+        share in 0.0f64..2.0,
+    ) {
+        let mut grads = before.clone();
+        let measured = norm(&mut grads, t);
+        let max_norm = share * measured;
+        let mut slices: Vec<_> = grads.iter_mut().map(|g| g.as_mut_slice().into()).collect();
+        let clip = ClipNorm::new(max_norm).with_norm_type(t);
+        let report = clip_grad_norm(&mut GradSlices(&mut slices), &clip).unwrap();
+        prop_assert_eq!(report.norm, measured);
+        prop_assert!(report.norm_after <= report.norm);
+        let after = norm(&mut grads, t);
+        // Each element may be rounded up by half a unit in the last place, or to a subnormal.
+        let slack = 1e-6 * measured + 1e-30;
+        prop_assert!(after <= max_norm.min(measured) + slack, "{after} {max_norm}");
+        prop_assert!((after - report.norm_after).abs() <= slack, "{after} {report:?}");
+        let coefficient = if measured > 0.0 { report.norm_after / measured } else { 1.0 };
+        for (x, y) in before.iter().flatten().zip(grads.iter().flatten()) {
+            let want = f64::from(*x) * coefficient;
+            prop_assert!((want - f64::from(*y)).abs() <= 2e-7 * want.abs() + 1e-44, "{x} {y} {want}");
+        }
+        if !report.clipped {
+            prop_assert_eq!(before, grads);
+        }
+    }
+
+    #[test]
+    fn values_end_within_the_bound_and_those_within_stay(before in grads(), bound in 0.0f64..9.0) {
+        let mut grads = before.clone();
+        let mut slices: Vec<_> = grads.iter_mut().map(|g| g.as_mut_slice().into()).collect();
+        clip_grad_value(&mut GradSlices(&mut slices), bound).unwrap();
+        for (&x, &y) in before.iter().flatten().zip(grads.iter().flatten()) {
+            let bound = bound as f32;
+            prop_assert_eq!(y, if x.abs() <= bound { x } else { bound.copysign(x) });
+        }
+    }
+}

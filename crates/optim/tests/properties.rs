@@ -1,0 +1,164 @@
+//! Laws of the update rules.
+
+use gradus_core::{GradientTransform, State, VecParam};
+use gradus_optim::{Adam, AdamConfig, Chain, DecayMask, Group, Sgd, SgdConfig};
+use proptest::prelude::*;
+
+fn sgd(config: SgdConfig) -> Box<dyn GradientTransform> {
+    Box::new(Sgd::new(config).unwrap())
+}
+
+fn adam(config: AdamConfig) -> Box<dyn GradientTransform> {
+    Box::new(Adam::new(config).unwrap())
+}
+
+/// One of each kind of rule, all with decay.
+fn rule(kind: usize) -> Box<dyn GradientTransform> {
+    let momentum = SgdConfig::new().with_momentum(0.9).with_weight_decay(0.01);
+    match kind {
+        0 => sgd(SgdConfig::new().with_weight_decay(0.01)),
+        1 => sgd(momentum.with_dampening(0.3)),
+        2 => sgd(momentum.with_nesterov(true)),
+        3 => adam(AdamConfig::adam().with_weight_decay(0.01)),
+        4 => adam(AdamConfig::adamw().with_amsgrad(true)),
+        _ => {
+            let heads = Adam::new(AdamConfig::adamw()).unwrap();
+            let rest = Sgd::new(momentum).unwrap();
+            Box::new(
+                Chain::new()
+                    .then(Group::new(|name, _, _| name == "a", heads).with_lr_scale(3.0))
+                    .then(Group::new(|name, _, _| name != "a", rest)),
+            )
+        }
+    }
+}
+
+type Steps = Vec<([f32; 2], Option<f32>)>;
+
+/// Gradients for `a` (2 elements) and, at some steps only, for `b.step` (a name made to confuse).
+fn steps() -> impl Strategy<Value = Steps> {
+    let g = || -3.0f32..3.0;
+    prop::collection::vec(((g(), g()).prop_map(|(x, y)| [x, y]), prop::option::of(g())), 1..12)
+}
+
+fn params() -> Vec<VecParam> {
+    vec![VecParam::new("a", &[1, 2], vec![0.5, -0.25]), VecParam::new("b.step", &[], vec![2.0])]
+}
+
+fn run(
+    rule: &mut dyn GradientTransform,
+    mut params: &mut [VecParam],
+    steps: &[([f32; 2], Option<f32>)],
+) {
+    for (a, b) in steps {
+        params[0].grad = Some(a.to_vec());
+        params[1].grad = b.map(|b| vec![b]);
+        rule.step(0.01, &mut params).unwrap();
+    }
+}
+
+fn values(params: &[VecParam]) -> Vec<u32> {
+    params.iter().flat_map(|p| p.value.iter().map(|x| x.to_bits())).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_restored_rule_goes_on_to_the_bit(kind in 0usize..6, steps in steps(), cut in 0usize..12) {
+        let cut = cut.min(steps.len());
+        let (mut whole, mut p) = (rule(kind), params());
+        run(&mut whole, &mut p, &steps);
+
+        let (mut first, mut q) = (rule(kind), params());
+        run(&mut first, &mut q, &steps[..cut]);
+        let mut second = rule(kind);
+        second.load_state(&first.save_state()).unwrap();
+        prop_assert_eq!(second.save_state(), first.save_state());
+        run(&mut second, &mut q, &steps[cut..]);
+        prop_assert_eq!(values(&p), values(&q));
+        prop_assert_eq!(whole.save_state(), second.save_state());
+    }
+
+    #[test]
+    fn the_order_of_parameters_does_not_matter(kind in 0usize..6, steps in steps()) {
+        let (mut forward, mut p) = (rule(kind), params());
+        run(&mut forward, &mut p, &steps);
+        let (mut backward, mut q) = (rule(kind), params());
+        for (a, b) in &steps {
+            q[0].grad = Some(a.to_vec());
+            q[1].grad = b.map(|b| vec![b]);
+            q.reverse();
+            backward.step(0.01, &mut q).unwrap();
+            q.reverse();
+        }
+        prop_assert_eq!(values(&p), values(&q));
+    }
+
+    #[test]
+    fn maximize_is_the_negated_gradient(kind in 0usize..3, steps in steps()) {
+        let negated: Steps = steps.iter().map(|(a, b)| (a.map(|x| -x), b.map(|x| -x))).collect();
+        let make = |maximize| match kind {
+            0 => sgd(SgdConfig::new().with_momentum(0.5).with_maximize(maximize)),
+            1 => adam(AdamConfig::adam().with_weight_decay(0.1).with_maximize(maximize)),
+            _ => adam(AdamConfig::adamw().with_amsgrad(true).with_maximize(maximize)),
+        };
+        let (mut p, mut q) = (params(), params());
+        run(&mut make(true), &mut p, &steps);
+        run(&mut make(false), &mut q, &negated);
+        prop_assert_eq!(values(&p), values(&q));
+    }
+
+    #[test]
+    fn adamw_without_decay_is_adam(steps in steps(), amsgrad: bool) {
+        let (mut p, mut q) = (params(), params());
+        run(&mut adam(AdamConfig::adam().with_amsgrad(amsgrad)), &mut p, &steps);
+        let adamw = AdamConfig::adamw().with_weight_decay(0.0).with_amsgrad(amsgrad);
+        run(&mut adam(adamw), &mut q, &steps);
+        prop_assert_eq!(values(&p), values(&q));
+    }
+
+    #[test]
+    fn masked_decay_acts_on_matrices_alone(steps in steps()) {
+        let (mut masked, mut decayed, mut free) = (params(), params(), params());
+        let config = AdamConfig::adamw().with_weight_decay(0.1);
+        run(&mut adam(config.with_decay_mask(DecayMask::NoDecay1d)), &mut masked, &steps);
+        run(&mut adam(config), &mut decayed, &steps);
+        run(&mut adam(config.with_weight_decay(0.0)), &mut free, &steps);
+        prop_assert_eq!(values(&masked[..1]), values(&decayed[..1]));
+        prop_assert_eq!(values(&masked[1..]), values(&free[1..]));
+    }
+
+    /// Adam's step does not depend on the scale of the gradients (but for eps).
+    #[test]
+    fn adam_is_scale_free(steps in steps(), exponent in -3i32..4) {
+        let scale = 2f32.powi(exponent);
+        let scaled: Steps = steps.iter().map(|(a, b)| (a.map(|x| x * scale), b.map(|x| x * scale))).collect();
+        let config = AdamConfig::adam().with_eps(0.0);
+        let nonzero = |s: &Steps| s.iter().all(|(a, b)| a.iter().chain(b).all(|x| x.abs() > 1e-6));
+        prop_assume!(nonzero(&steps));
+        let (mut p, mut q) = (params(), params());
+        run(&mut adam(config), &mut p, &steps);
+        run(&mut adam(config), &mut q, &scaled);
+        prop_assert_eq!(values(&p), values(&q));
+    }
+
+    #[test]
+    fn f64_and_f32_agree(kind in 0usize..6, steps in steps()) {
+        let (mut narrow, mut p) = (rule(kind), params());
+        run(&mut narrow, &mut p, &steps);
+        let mut wide: Vec<VecParam<f64>> = params()
+            .iter()
+            .map(|p| VecParam::new(p.name.clone(), &p.shape, p.value.iter().map(|&x| x.into()).collect()))
+            .collect();
+        let mut rule = rule(kind);
+        for (a, b) in &steps {
+            wide[0].grad = Some(a.iter().map(|&x| x.into()).collect());
+            wide[1].grad = b.map(|x| vec![x.into()]);
+            rule.step(0.01, &mut wide).unwrap();
+        }
+        for (p, w) in p.iter().zip(&wide) {
+            for (&x, &y) in p.value.iter().zip(&w.value) {
+                prop_assert!((f64::from(x) - y).abs() < 2e-5, "{x} {y}");
+            }
+        }
+    }
+}
