@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use gradus_core::DType;
 use gradus_tensor::Tensor;
 
-use crate::{Buffer, Param};
+use crate::{Buffer, Param, Var};
 
 /// The dotted name of where a walk stands: `blocks.0.norm1`.
 #[derive(Clone, Debug, Default)]
@@ -157,6 +157,20 @@ pub trait Module {
             }
         });
         Ok(())
+    }
+}
+
+/// A module that maps one value to one value: what a sequence is made of.
+///
+/// Training or evaluation, random numbers and recording come from the tape of `x`.
+pub trait Layer: Module + Send + Sync {
+    /// Runs the layer.
+    fn forward(&self, x: &Var) -> Var;
+}
+
+impl<L: Layer + ?Sized> Layer for Box<L> {
+    fn forward(&self, x: &Var) -> Var {
+        (**self).forward(x)
     }
 }
 

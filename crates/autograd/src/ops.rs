@@ -3,6 +3,7 @@
 mod arith;
 mod attention;
 mod conv;
+mod cross_entropy;
 mod index;
 mod loss;
 mod matmul;
@@ -12,3 +13,7 @@ mod reduce;
 mod shape;
 mod softmax;
 mod unary;
+
+pub use cross_entropy::CrossEntropy;
+pub use loss::Reduction;
+pub use recurrent::{CellWeights, States};

@@ -273,6 +273,16 @@ impl Sink<'_> {
         assert_eq!(shape.as_slice(), grad.shape(), "{}: shape of input {input} and of its gradient", self.name);
         accumulate(&mut self.grads[id as usize], grad);
     }
+
+    /// As [`add`](Self::add), for an input that was broadcast: sums the gradient to the input's shape first.
+    ///
+    /// # Panics
+    /// When the input's shape does not broadcast to that of the gradient: a bug of the operation.
+    pub fn add_broadcast(&mut self, input: usize, grad: Tensor) {
+        if let Some(id) = self.inputs[input] {
+            self.add(input, grad.sum_to(&self.shapes[id as usize]));
+        }
+    }
 }
 
 impl fmt::Debug for Sink<'_> {

@@ -1,1 +1,434 @@
-//! Convolutions.
+//! Convolution: patches of the image become the columns of a matrix, and a product does the rest.
+//!
+//! One image at a time, a block of output rows at a time, so that the columns stay in the cache; images are
+//! shared among threads.
+
+mod columns;
+mod geometry;
+mod options;
+
+use columns::{Scratch, col2im, for_each_block, for_each_row};
+use geometry::Geometry;
+pub use options::ConvOptions;
+
+use crate::{MatMut, MatRef, Real, Tensor, gemm::gemm, map::same_dtype, par, with_real};
+
+/// Nanoseconds of a piece of the batch that sums its own gradient of the weight.
+const PIECE_NS: f64 = 100_000.0;
+/// More pieces than this would cost too much memory.
+const MAX_PIECES: usize = 32;
+
+impl Tensor {
+    /// The 2-d cross-correlation
+    /// `y[n, o, i, j] = bias[o] + sum over c, k, l of weight[o, c, k, l] x[n, c, i s + k d - p, j s + l d - p]`
+    /// with stride `s`, dilation `d` and `p` zeros around the input.
+    ///
+    /// # Shapes
+    /// `x` is `[N, C, H, W]`, `weight` `[O, C / groups, KH, KW]`, `bias` `[O]`; the result is `[N, O, H', W']`
+    /// with `H' = floor((H + 2 p - d (KH - 1) - 1) / s) + 1`. N, C and O may be 0.
+    ///
+    /// # Panics
+    /// When the shapes do not fit, the kernel is larger than the padded input, a stride, a dilation or the
+    /// groups are 0, or the types differ or are neither f32 nor f64.
+    #[must_use]
+    #[track_caller]
+    pub fn conv2d(&self, weight: &Self, bias: Option<&Self>, options: ConvOptions<2>) -> Self {
+        const OP: &str = "conv2d";
+        let g = Geometry::new(OP, self.shape(), weight.shape(), options);
+        let out_channels = weight.shape()[0];
+        if let Some(b) = bias {
+            same_dtype(OP, self, b);
+            assert_eq!(
+                b.shape(),
+                [out_channels],
+                "{OP}: shape of the bias for weight {:?}",
+                weight.shape()
+            );
+        }
+        with_real!(OP, same_dtype(OP, self, weight), T => {
+            let (x, w) = (self.contiguous(), weight.contiguous());
+            let (x, w) = (x.as_slice::<T>(), w.as_slice::<T>());
+            let bias = bias.map(Self::to_vec::<T>);
+            Self::build::<T>(&[g.images, out_channels, g.output[0], g.output[1]], |y| {
+                par::for_each_mut(y, g.image_out(), g.image_ns(), |first, y| {
+                    let mut scratch = Scratch::new::<T>(&g);
+                    for (i, y) in y.chunks_mut(g.image_out()).enumerate() {
+                        let x = &x[(first + i) * g.image_in()..][..g.image_in()];
+                        forward_image(&g, x, w, bias.as_deref(), y, &mut scratch);
+                    }
+                });
+            })
+        })
+    }
+
+    /// The gradient of [`conv2d`](Self::conv2d) by its input, whose shape is given, for `self` the gradient by
+    /// its output.
+    ///
+    /// # Panics
+    /// As `conv2d`, and when `self` is not of the output's shape.
+    #[must_use]
+    #[track_caller]
+    pub fn conv2d_grad_input(
+        &self,
+        weight: &Self,
+        input: &[usize],
+        options: ConvOptions<2>,
+    ) -> Self {
+        const OP: &str = "conv2d_grad_input";
+        let g = self.geometry_of_gradient(OP, input, weight.shape(), options);
+        with_real!(OP, same_dtype(OP, self, weight), T => {
+            let (dy, w) = (self.contiguous(), weight.contiguous());
+            let (dy, w) = (dy.as_slice::<T>(), w.as_slice::<T>());
+            Self::build::<T>(input, |dx| {
+                par::for_each_mut(dx, g.image_in(), g.image_ns(), |first, dx| {
+                    let mut scratch = Scratch::new::<T>(&g);
+                    for (i, dx) in dx.chunks_mut(g.image_in()).enumerate() {
+                        let dy = &dy[(first + i) * g.image_out()..][..g.image_out()];
+                        grad_input_image(&g, dy, w, dx, &mut scratch);
+                    }
+                });
+            })
+        })
+    }
+
+    /// The gradient of [`conv2d`](Self::conv2d) by its weight, whose shape is given, for `self` the gradient by
+    /// its output.
+    ///
+    /// # Panics
+    /// As `conv2d`, and when `self` is not of the output's shape.
+    #[must_use]
+    #[track_caller]
+    pub fn conv2d_grad_weight(&self, x: &Self, weight: &[usize], options: ConvOptions<2>) -> Self {
+        const OP: &str = "conv2d_grad_weight";
+        let g = self.geometry_of_gradient(OP, x.shape(), weight, options);
+        with_real!(OP, same_dtype(OP, self, x), T => {
+            let (dy, x) = (self.contiguous(), x.contiguous());
+            let (dy, x) = (dy.as_slice::<T>(), x.as_slice::<T>());
+            // Each piece of the batch has its own sum; their number depends on sizes only, so that any number of
+            // threads gives the same bits.
+            let pieces = ((g.images as f64 * g.image_ns() / PIECE_NS) as usize).clamp(1, MAX_PIECES.min(g.images.max(1)));
+            let sums = par::map(pieces, g.images as f64 * g.image_ns() / pieces as f64, |p| {
+                let mut dw = Self::zeros(weight, self.dtype());
+                let sum = dw.make_mut::<T>();
+                let mut scratch = Scratch::new::<T>(&g);
+                for i in p * g.images / pieces..(p + 1) * g.images / pieces {
+                    let x = &x[i * g.image_in()..][..g.image_in()];
+                    let dy = &dy[i * g.image_out()..][..g.image_out()];
+                    add_grad_weight_image(&g, x, dy, sum, &mut scratch);
+                }
+                dw
+            });
+            let mut sums = sums.into_iter();
+            let mut total = sums.next().expect("there is at least one piece");
+            sums.for_each(|s| total.add_assign(&s));
+            total
+        })
+    }
+
+    #[track_caller]
+    fn geometry_of_gradient(
+        &self,
+        op: &str,
+        input: &[usize],
+        weight: &[usize],
+        options: ConvOptions<2>,
+    ) -> Geometry {
+        let g = Geometry::new(op, input, weight, options);
+        let output = [g.images, weight[0], g.output[0], g.output[1]];
+        assert_eq!(
+            self.shape(),
+            output,
+            "{op}: shape of the gradient for input {input:?} and weight {weight:?}"
+        );
+        g
+    }
+}
+
+fn forward_image<T: Real>(
+    g: &Geometry,
+    x: &[T],
+    w: &[T],
+    bias: Option<&[T]>,
+    y: &mut [T],
+    scratch: &mut Scratch,
+) {
+    if let Some(bias) = bias {
+        for (y, &b) in y.chunks_mut(g.plane()).zip(bias) {
+            y.fill(b);
+        }
+    }
+    for (group, y) in y.chunks_mut(g.group_out()).enumerate() {
+        let x = &x[group * g.group_in()..][..g.group_in()];
+        let w = weight_of_group(g, w, group);
+        for_each_block(g, x, scratch, |first, columns| {
+            let y = &mut y[first * g.output[1]..];
+            let y = MatMut::strided(y, g.channels[1], columns.cols(), g.plane());
+            gemm(w, columns, y, bias.is_some());
+        });
+    }
+}
+
+fn grad_input_image<T: Real>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T], scratch: &mut Scratch) {
+    for (group, dx) in dx.chunks_mut(g.group_in()).enumerate() {
+        let dy = &dy[group * g.group_out()..][..g.group_out()];
+        let wt = weight_of_group(g, w, group).t();
+        if g.is_pointwise() {
+            gemm(
+                wt,
+                rows_of_output(g, dy, 0, g.plane()),
+                MatMut::new(dx, g.patch(), g.plane()),
+                false,
+            );
+            continue;
+        }
+        let (columns, padded) = scratch.slices::<T>();
+        let target = if g.is_padded() { &mut *padded } else { &mut *dx };
+        target.fill(T::ZERO);
+        for (first, rows) in g.blocks() {
+            let n = rows * g.output[1];
+            let columns = &mut columns[..g.patch() * n];
+            gemm(wt, rows_of_output(g, dy, first, n), MatMut::new(columns, g.patch(), n), false);
+            col2im::<T>(*g, first, rows, columns, target);
+        }
+        if g.is_padded() {
+            for_each_row(g, |at, inside, n| {
+                dx[at..at + n].copy_from_slice(&padded[inside..inside + n])
+            });
+        }
+    }
+}
+
+fn add_grad_weight_image<T: Real>(
+    g: &Geometry,
+    x: &[T],
+    dy: &[T],
+    dw: &mut [T],
+    scratch: &mut Scratch,
+) {
+    for group in 0..g.options.groups {
+        let x = &x[group * g.group_in()..][..g.group_in()];
+        let dy = &dy[group * g.group_out()..][..g.group_out()];
+        let dw = &mut dw[group * g.group_weight()..][..g.group_weight()];
+        for_each_block(g, x, scratch, |first, columns| {
+            let dy = rows_of_output(g, dy, first, columns.cols());
+            gemm(dy, columns.t(), MatMut::new(dw, g.channels[1], g.patch()), true);
+        });
+    }
+}
+
+/// The weight of one group as a matrix `[channels, patch]`.
+fn weight_of_group<'a, T>(g: &Geometry, w: &'a [T], group: usize) -> MatRef<'a, T> {
+    MatRef::new(&w[group * g.group_weight()..], g.channels[1], g.patch())
+}
+
+/// `n` columns of one group of the output, a matrix `[channels, plane]`, from row `first` of the image on.
+fn rows_of_output<'a, T>(g: &Geometry, y: &'a [T], first: usize, n: usize) -> MatRef<'a, T> {
+    MatRef::strided(y.get(first * g.output[1]..).unwrap_or(&[]), g.channels[1], n, g.plane(), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gradus_core::DType;
+
+    /// Small integers, so that every sum is exact in f32 too.
+    fn integers(shape: &[usize], seed: u64) -> Tensor {
+        let n: usize = shape.iter().product();
+        let at = |i: u64| (gradus_core::splitmix64(seed * 1_000_003 + i) % 7) as f64 - 3.0;
+        Tensor::from_slice(&(0..n as u64).map(at).collect::<Vec<_>>(), shape)
+    }
+
+    fn f32s(t: &Tensor) -> Tensor {
+        t.to_dtype(DType::F32)
+    }
+
+    /// Calls `f(y, x, weight)` with the positions of the factors of every product in the definition.
+    fn definition(
+        x: [usize; 4],
+        w: [usize; 4],
+        out: &[usize],
+        o: ConvOptions<2>,
+        mut f: impl FnMut(usize, usize, usize),
+    ) {
+        for n in 0..x[0] {
+            for c_out in 0..w[0] {
+                for (i, j) in (0..out[2]).flat_map(|i| (0..out[3]).map(move |j| (i, j))) {
+                    for c in 0..w[1] {
+                        for (k, l) in (0..w[2]).flat_map(|k| (0..w[3]).map(move |l| (k, l))) {
+                            let r =
+                                (i * o.stride[0] + k * o.dilation[0]).wrapping_sub(o.padding[0]);
+                            let s =
+                                (j * o.stride[1] + l * o.dilation[1]).wrapping_sub(o.padding[1]);
+                            if r < x[2] && s < x[3] {
+                                let c_in = c_out / (w[0] / o.groups) * w[1] + c;
+                                f(
+                                    ((n * w[0] + c_out) * out[2] + i) * out[3] + j,
+                                    ((n * x[1] + c_in) * x[2] + r) * x[3] + s,
+                                    ((c_out * w[1] + c) * w[2] + k) * w[3] + l,
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(x_shape: [usize; 4], w_shape: [usize; 4], o: ConvOptions<2>) {
+        let (x, w, b) = (integers(&x_shape, 1), integers(&w_shape, 2), integers(&w_shape[..1], 3));
+        let y = x.conv2d(&w, None, o);
+        let dy = integers(y.shape(), 4);
+        let (xs, ws, dys) = (x.to_vec::<f64>(), w.to_vec::<f64>(), dy.to_vec::<f64>());
+        let (mut ys, mut dx, mut dw) =
+            (vec![0.0; y.numel()], vec![0.0; xs.len()], vec![0.0; ws.len()]);
+        definition(x_shape, w_shape, y.shape(), o, |i, j, k| {
+            ys[i] += xs[j] * ws[k];
+            dx[j] += dys[i] * ws[k];
+            dw[k] += dys[i] * xs[j];
+        });
+        let what = format!("{x_shape:?} {w_shape:?} {o:?}");
+        assert_eq!(y.to_vec::<f64>(), ys, "{what}");
+        assert_eq!(dy.conv2d_grad_input(&w, &x_shape, o).to_vec::<f64>(), dx, "input: {what}");
+        assert_eq!(dy.conv2d_grad_weight(&x, &w_shape, o).to_vec::<f64>(), dw, "weight: {what}");
+        let with_bias = y.add(&b.view(&[w_shape[0], 1, 1]));
+        assert_eq!(
+            x.conv2d(&w, Some(&b), o).to_vec::<f64>(),
+            with_bias.to_vec::<f64>(),
+            "bias: {what}"
+        );
+        assert_eq!(
+            f32s(&x).conv2d(&f32s(&w), Some(&f32s(&b)), o).to_vec::<f32>(),
+            f32s(&with_bias).to_vec::<f32>()
+        );
+        let dx32 = f32s(&dy).conv2d_grad_input(&f32s(&w), &x_shape, o).to_vec::<f32>();
+        assert_eq!(
+            dx32.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(),
+            dx,
+            "input in f32: {what}"
+        );
+        let dw32 = f32s(&dy).conv2d_grad_weight(&f32s(&x), &w_shape, o).to_vec::<f32>();
+        assert_eq!(
+            dw32.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(),
+            dw,
+            "weight in f32: {what}"
+        );
+    }
+
+    #[test]
+    fn every_geometry_matches_the_definition() {
+        let o = ConvOptions::default();
+        check([2, 3, 6, 7], [4, 3, 3, 3], o);
+        check([2, 3, 6, 7], [4, 3, 3, 2], o.with_padding([1, 2]).with_stride([2, 3]));
+        check([1, 2, 8, 9], [3, 2, 3, 3], o.with_padding([2, 2]).with_dilation([2, 3]));
+        check([2, 4, 5, 5], [6, 2, 3, 3], o.with_groups(2).with_padding([1, 1]));
+        check([2, 4, 5, 17], [4, 1, 3, 3], o.with_groups(4).with_padding([1, 1]));
+        check([2, 5, 4, 4], [3, 5, 1, 1], o);
+        check([2, 4, 4, 4], [6, 2, 1, 1], o.with_groups(2));
+        check([2, 5, 5, 4], [3, 5, 1, 1], o.with_stride([2, 2]));
+        check([2, 5, 3, 4], [3, 5, 1, 1], o.with_padding([1, 0]));
+        check([1, 1, 1, 1], [1, 1, 1, 1], o);
+        check([1, 1, 1, 1], [2, 1, 3, 3], o.with_padding([1, 1]));
+        check([3, 2, 1, 40], [2, 2, 1, 5], o.with_padding([0, 2]));
+        check([2, 1, 35, 33], [2, 1, 2, 2], o);
+        // Elements of the input that no window reaches have a gradient of 0.
+        check([1, 1, 6, 6], [1, 1, 2, 2], o.with_stride([4, 4]));
+    }
+
+    #[test]
+    fn blocks_of_rows_join() {
+        let (x, w, o) =
+            ([2, 32, 20, 20], [3, 32, 5, 5], ConvOptions::default().with_padding([2, 2]));
+        assert!(Geometry::new("", &x, &w, o).blocks().count() > 2);
+        check(x, w, o);
+        check(x, w, o.with_stride([1, 2]));
+    }
+
+    #[test]
+    fn views_and_empty_sizes() {
+        let (x, w, o) =
+            (integers(&[2, 3, 5, 6], 1), integers(&[4, 3, 2, 3], 2), ConvOptions::default());
+        let y = x.conv2d(&w, None, o);
+        let (xt, wt) = (
+            x.transpose(1, 3).to_contiguous().transpose(1, 3),
+            w.transpose(0, 2).to_contiguous().transpose(0, 2),
+        );
+        assert_eq!(xt.conv2d(&wt, None, o).to_vec::<f64>(), y.to_vec::<f64>());
+
+        let none = Tensor::zeros(&[0, 3, 5, 6], DType::F64);
+        assert_eq!(none.conv2d(&w, None, o).shape(), [0, 4, 4, 4]);
+        let dy = Tensor::zeros(&[0, 4, 4, 4], DType::F64);
+        assert_eq!(dy.conv2d_grad_input(&w, &[0, 3, 5, 6], o).shape(), [0, 3, 5, 6]);
+        assert_eq!(dy.conv2d_grad_weight(&none, w.shape(), o).to_vec::<f64>(), vec![0.0; 72]);
+
+        let b = Tensor::from_slice(&[1.0, 2.0], &[2]);
+        let (x, w) =
+            (Tensor::zeros(&[1, 0, 2, 2], DType::F64), Tensor::zeros(&[2, 0, 2, 1], DType::F64));
+        assert_eq!(x.conv2d(&w, Some(&b), o).to_vec::<f64>(), [1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(x.conv2d(&w, None, o).to_vec::<f64>(), [0.0; 4]);
+        let (x, w) =
+            (Tensor::zeros(&[1, 2, 2, 2], DType::F64), Tensor::zeros(&[0, 2, 1, 1], DType::F64));
+        let y = x.conv2d(&w, None, o);
+        assert_eq!(y.shape(), [1, 0, 2, 2]);
+        assert_eq!(y.conv2d_grad_input(&w, x.shape(), o).to_vec::<f64>(), [0.0; 8]);
+    }
+
+    #[test]
+    fn a_nan_stays_where_its_windows_are() {
+        let mut x = Tensor::ones(&[1, 1, 4, 5], DType::F32);
+        x.make_mut::<f32>()[0] = f32::NAN;
+        let y = x.conv2d(&Tensor::ones(&[1, 1, 2, 2], DType::F32), None, ConvOptions::default());
+        let y = y.to_vec::<f32>();
+        assert!(y[0].is_nan() && y[1..].iter().all(|&v| v == 4.0));
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        let noise = |shape: &[usize], seed| f32s(&integers(shape, seed)).affine(0.1, 0.01);
+        let (x, w) = (noise(&[33, 8, 12, 12], 1), noise(&[16, 8, 3, 3], 2));
+        let o = ConvOptions::default().with_padding([1, 1]);
+        let dy = noise(&[33, 16, 12, 12], 3);
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                [
+                    x.conv2d(&w, None, o),
+                    dy.conv2d_grad_input(&w, x.shape(), o),
+                    dy.conv2d_grad_weight(&x, w.shape(), o),
+                ]
+                .map(|t| t.to_vec::<f32>())
+            })
+        };
+        let one = run(1);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(5));
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "conv2d: channels of input [1, 3, 4, 4] and weight [2, 2, 3, 3] do not fit 1 groups"
+    )]
+    fn channels_that_differ_panic() {
+        let _ = integers(&[1, 3, 4, 4], 1).conv2d(
+            &integers(&[2, 2, 3, 3], 1),
+            None,
+            ConvOptions::default(),
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "does not fit into input [1, 1, 4, 2]")]
+    fn a_kernel_larger_than_the_input_panics() {
+        let _ = integers(&[1, 1, 4, 2], 1).conv2d(
+            &integers(&[1, 1, 3, 3], 1),
+            None,
+            ConvOptions::default(),
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "have to be positive")]
+    fn a_stride_of_zero_panics() {
+        let o = ConvOptions::default().with_stride([1, 0]);
+        let _ = integers(&[1, 1, 4, 4], 1).conv2d(&integers(&[1, 1, 3, 3], 1), None, o);
+    }
+}

@@ -48,6 +48,12 @@ impl<'a, T> MatRef<'a, T> {
         }
     }
 
+    /// Number of columns.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
     fn rows_from(self, first: usize, rows: usize) -> Self {
         let start = (first * self.row_stride).min(self.data.len());
         Self { data: &self.data[start..], rows, ..self }
@@ -103,7 +109,7 @@ fn check_bounds(len: usize, rows: usize, cols: usize, row_stride: usize, col_str
 /// Rows of a block that one thread computes: a multiple of every kernel's height.
 const BLOCK_ROWS: usize = 96;
 /// Nanoseconds of one multiply-add, roughly.
-const MULTIPLY_ADD_NS: f64 = 0.02;
+pub(crate) const MULTIPLY_ADD_NS: f64 = 0.02;
 
 /// `C = A B`, or `C += A B` when `accumulate`.
 ///

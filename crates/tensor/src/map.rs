@@ -155,6 +155,10 @@ impl Tensor {
     /// When the elements are neither f32 nor f64.
     #[track_caller]
     pub fn map_mut<O: UnaryOp>(&mut self, op: O) {
+        if !self.is_unique() || !self.is_contiguous() {
+            *self = self.map(op);
+            return;
+        }
         with_real!(O::NAME, self.dtype(), T => {
             par::for_each_mut(self.make_mut::<T>(), 1, O::COST, |_, x| map_in_place::<T, O>(op, x));
         });
@@ -178,16 +182,19 @@ impl Tensor {
     #[track_caller]
     pub fn zip_mut<O: BinaryOp>(&mut self, other: &Self, op: O) {
         let dtype = same_dtype(O::NAME, self, other);
-        if other.shape() != self.shape() || !other.is_contiguous() {
-            let shape = self.shape.clone();
-            let Some(strides) = other.broadcast_strides(&shape) else {
-                mismatch(O::NAME, self, other, Location::caller());
+        let Some(strides) = other.broadcast_strides(&self.shape) else {
+            mismatch(O::NAME, self, other, Location::caller());
+        };
+        let same_order = other.numel() == self.numel() && other.is_contiguous();
+        if !(same_order && self.is_unique() && self.is_contiguous()) {
+            let wide = Self {
+                buf: other.buf.clone(),
+                shape: self.shape.clone(),
+                strides,
+                offset: other.offset,
             };
-            if other.numel() != self.numel() || !other.is_contiguous() {
-                let wide = Self { buf: other.buf.clone(), shape, strides, offset: other.offset };
-                *self = self.zip(&wide, op);
-                return;
-            }
+            *self = self.zip(&wide, op);
+            return;
         }
         with_real!(O::NAME, dtype, T => {
             let b = other.as_slice::<T>();
@@ -250,7 +257,9 @@ fn zip_strided<T: Real, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O, out: &mut [T
             continue;
         }
         match dims.last_mut() {
-            Some((pd, pa, pb)) if *pa == sa * d as isize && *pb == sb * d as isize => (*pd, *pa, *pb) = (*pd * d, sa, sb),
+            Some((pd, pa, pb)) if *pa == sa * d as isize && *pb == sb * d as isize => {
+                (*pd, *pa, *pb) = (*pd * d, sa, sb)
+            }
             _ => dims.push((d, sa, sb)),
         }
     }
@@ -290,11 +299,17 @@ impl Tensor {
     /// When the shapes do not broadcast or a tensor is not of its type.
     #[must_use]
     #[track_caller]
-    pub fn zip_any<A: Element, B: Element, R: Element>(&self, other: &Self, op: &str, f: impl Fn(A, B) -> R) -> Self {
+    pub fn zip_any<A: Element, B: Element, R: Element>(
+        &self,
+        other: &Self,
+        op: &str,
+        f: impl Fn(A, B) -> R,
+    ) -> Self {
         let Some(shape) = broadcast_shapes(self.shape(), other.shape()) else {
             mismatch(op, self, other, Location::caller());
         };
-        let (a, b) = (self.broadcast_to(&shape).contiguous(), other.broadcast_to(&shape).contiguous());
+        let (a, b) =
+            (self.broadcast_to(&shape).contiguous(), other.broadcast_to(&shape).contiguous());
         let (a, b) = (a.as_slice::<A>(), b.as_slice::<B>());
         Self::build(&shape, |out| {
             for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {

@@ -2,7 +2,9 @@
 
 use std::panic::Location;
 
-use crate::{MatMut, MatRef, Tensor, broadcast_shapes, gemm::gemm, map::same_dtype, par, with_real};
+use crate::{
+    MatMut, MatRef, Tensor, broadcast_shapes, gemm::gemm, map::same_dtype, par, with_real,
+};
 
 /// A stack of matrices inside a tensor: strides that [`MatRef`] can take, or a dense copy.
 fn with_plain_strides(t: &Tensor) -> Tensor {
@@ -23,7 +25,11 @@ impl Tensor {
         let at = Location::caller();
         let dtype = same_dtype("matmul", self, other);
         let fail = || -> ! {
-            panic!("matmul: shapes {:?} and {:?} do not fit (called at {at})", self.shape(), other.shape())
+            panic!(
+                "matmul: shapes {:?} and {:?} do not fit (called at {at})",
+                self.shape(),
+                other.shape()
+            )
         };
         if self.ndim() == 0 || other.ndim() == 0 {
             fail();
@@ -37,7 +43,9 @@ impl Tensor {
         if b.shape[nb - 2] != k {
             fail();
         }
-        let Some(mut shape) = broadcast_shapes(&a.shape[..na - 2], &b.shape[..nb - 2]) else { fail() };
+        let Some(mut shape) = broadcast_shapes(&a.shape[..na - 2], &b.shape[..nb - 2]) else {
+            fail()
+        };
         let batch: usize = shape.iter().product();
         shape.extend([m, n]);
         // One matrix on the right of a dense stack is one tall product.
@@ -67,6 +75,52 @@ impl Tensor {
         }
         out
     }
+
+    /// `y = x W^T + b` over the last dimension: `x` is this tensor `[.., in]`, the weight `[out, in]`, the bias
+    /// `[out]`, the result `[.., out]`. One product of all rows, which starts from the bias.
+    ///
+    /// # Panics
+    /// When the shapes do not fit or the types differ.
+    #[must_use]
+    #[track_caller]
+    pub fn linear(&self, weight: &Self, bias: Option<&Self>) -> Self {
+        let dtype = same_dtype("linear", self, weight);
+        let fits =
+            self.ndim() > 0 && weight.ndim() == 2 && self.shape.last() == weight.shape.last();
+        assert!(
+            fits,
+            "linear: an input of shape {:?} and a weight of shape {:?}",
+            self.shape(),
+            weight.shape()
+        );
+        let (n, k) = (weight.shape[0], weight.shape[1]);
+        let bias = bias.map(|b| {
+            same_dtype("linear", self, b);
+            assert_eq!(
+                b.shape(),
+                [n],
+                "linear: the shape of the bias for a weight of shape {:?}",
+                weight.shape()
+            );
+            b.contiguous()
+        });
+        let (x, weight) = (self.contiguous(), with_plain_strides(weight));
+        let m: usize = self.shape[..self.ndim() - 1].iter().product();
+        let mut shape = self.shape.clone();
+        shape[self.ndim() - 1] = n;
+        with_real!("linear", dtype, T => Self::build::<T>(&shape, |out| {
+            if let Some(bias) = &bias {
+                let bias = bias.as_slice::<T>();
+                par::for_each_mut(out, n, 0.1 * n as f64, |_, out| {
+                    for row in out.chunks_mut(n) {
+                        row.copy_from_slice(bias);
+                    }
+                });
+            }
+            let x = MatRef::new(x.as_slice::<T>(), m, k);
+            gemm(x, matrix(&weight, &[]).t(), MatMut::new(out, m, n), bias.is_some());
+        }))
+    }
 }
 
 /// The index of the `i`-th element of a row-major array.
@@ -92,7 +146,13 @@ fn matrix<'a, T: crate::Real>(t: &'a Tensor, index: &[usize]) -> MatRef<'a, T> {
     }
     let data = t.storage::<T>();
     let data = if t.numel() == 0 { &[] } else { &data[offset as usize..] };
-    MatRef::strided(data, t.shape[n - 2], t.shape[n - 1], t.strides[n - 2] as usize, t.strides[n - 1] as usize)
+    MatRef::strided(
+        data,
+        t.shape[n - 2],
+        t.shape[n - 1],
+        t.strides[n - 2] as usize,
+        t.strides[n - 1] as usize,
+    )
 }
 
 #[cfg(test)]
@@ -115,8 +175,14 @@ mod tests {
         assert_eq!(a.matmul(&a.transpose(0, 1)).to_vec::<f64>(), [5.0, 14.0, 14.0, 50.0]);
         let stack = iota(&[2, 1, 2, 3]).matmul(&iota(&[4, 3, 2]));
         assert_eq!(stack.shape(), [2, 4, 2, 2]);
-        let want = iota(&[2, 1, 2, 3]).slice(0, 1, None, 1).view(&[2, 3]).matmul(&iota(&[4, 3, 2]).slice(0, 3, None, 1).view(&[3, 2]));
-        assert_eq!(stack.slice(0, 1, None, 1).slice(1, 3, None, 1).to_vec::<f64>(), want.to_vec::<f64>());
+        let want = iota(&[2, 1, 2, 3])
+            .slice(0, 1, None, 1)
+            .view(&[2, 3])
+            .matmul(&iota(&[4, 3, 2]).slice(0, 3, None, 1).view(&[3, 2]));
+        assert_eq!(
+            stack.slice(0, 1, None, 1).slice(1, 3, None, 1).to_vec::<f64>(),
+            want.to_vec::<f64>()
+        );
         let tall = iota(&[5, 2, 3]).matmul(&iota(&[3, 4]));
         let last = iota(&[5, 2, 3]).slice(0, 4, None, 1).view(&[2, 3]).matmul(&iota(&[3, 4]));
         assert_eq!(tall.slice(0, 4, None, 1).to_vec::<f64>(), last.to_vec::<f64>());
@@ -126,7 +192,40 @@ mod tests {
     fn an_inner_size_of_zero_gives_zeros() {
         let z = Tensor::zeros(&[2, 0], DType::F32).matmul(&Tensor::zeros(&[0, 3], DType::F32));
         assert_eq!(z.to_vec::<f32>(), [0.0; 6]);
-        assert_eq!(Tensor::zeros(&[0, 2, 3], DType::F32).matmul(&Tensor::zeros(&[3, 4], DType::F32)).shape(), [0, 2, 4]);
+        assert_eq!(
+            Tensor::zeros(&[0, 2, 3], DType::F32)
+                .matmul(&Tensor::zeros(&[3, 4], DType::F32))
+                .shape(),
+            [0, 2, 4]
+        );
+    }
+
+    #[test]
+    fn linear_is_a_product_with_the_transpose_plus_the_bias() {
+        let (w, b) = (iota(&[4, 3]), iota(&[4]).affine(100.0, 0.0));
+        for x in [
+            iota(&[3]),
+            iota(&[5, 3]),
+            iota(&[2, 5, 3]),
+            iota(&[3, 2]).transpose(0, 1),
+            iota(&[0, 3]),
+        ] {
+            let want = x.matmul(&w.transpose(0, 1));
+            assert_eq!(x.linear(&w, None).to_vec::<f64>(), want.to_vec::<f64>());
+            let y = x.linear(&w, Some(&b));
+            assert_eq!(
+                (y.shape(), y.to_vec::<f64>()),
+                (want.shape(), want.add(&b).to_vec::<f64>())
+            );
+            let view = iota(&[3, 4]);
+            let y = x.linear(&view.transpose(0, 1), None);
+            assert_eq!(y.to_vec::<f64>(), x.matmul(&view).to_vec::<f64>());
+        }
+        assert_eq!(
+            iota(&[2, 0]).linear(&iota(&[4, 0]), Some(&b)).to_vec::<f64>()[4..],
+            b.to_vec::<f64>()
+        );
+        assert_eq!(iota(&[2, 3]).linear(&iota(&[0, 3]), Some(&iota(&[0]))).shape(), [2, 0]);
     }
 
     #[test]

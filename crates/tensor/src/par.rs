@@ -36,6 +36,37 @@ pub fn for_each_mut<T: Send>(out: &mut [T], width: usize, ns: f64, f: impl Fn(us
     }
 }
 
+/// Cuts each of `outs`, which all hold `n` items, into parts of `items` items and calls `f(first_item, parts)`
+/// for the parts that belong together; on several threads when items of `ns` nanoseconds are worth that.
+pub fn for_each_part<T: Send, const N: usize>(
+    outs: [&mut [T]; N],
+    n: usize,
+    items: usize,
+    ns: f64,
+    f: impl Fn(usize, [&mut [T]; N]) + Sync + Send,
+) {
+    let widths = outs.each_ref().map(|o| o.len() / n.max(1));
+    let items = items.max(1);
+    let mut rest = outs;
+    let mut parts = Vec::with_capacity(n.div_ceil(items));
+    for first in (0..n).step_by(items) {
+        let count = items.min(n - first);
+        let part: [&mut [T]; N] = std::array::from_fn(|k| {
+            let (mine, later) = std::mem::take(&mut rest[k]).split_at_mut(count * widths[k]);
+            rest[k] = later;
+            mine
+        });
+        parts.push((first, part));
+    }
+    if parts.len() > 1 && worth_it(n, ns) {
+        parts.into_par_iter().for_each(|(first, part)| f(first, part));
+    } else {
+        for (first, part) in parts {
+            f(first, part);
+        }
+    }
+}
+
 /// Calls `f(i)` for every `i` below `n`, each taking `ns` nanoseconds, and returns the results in order.
 pub fn map<R: Send>(n: usize, ns: f64, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
     if worth_it(n, ns) {

@@ -38,46 +38,50 @@ pub(crate) fn is_row_major(shape: &[usize], strides: &[isize]) -> bool {
     true
 }
 
-    /// Walks a strided view by rows of its last dimension (which merges with the ones before it where it can):
-    /// `f(row-major position, position in the buffer, length, stride)`.
-    pub(crate) fn walk_rows(
-shape: &[usize], strides: &[isize], offset: usize, mut f: impl FnMut(usize, usize, usize, isize)) {
-        if shape.contains(&0) {
-            return;
+/// Walks a strided view by rows of its last dimension (which merges with the ones before it where it can):
+/// `f(row-major position, position in the buffer, length, stride)`.
+pub(crate) fn walk_rows(
+    shape: &[usize],
+    strides: &[isize],
+    offset: usize,
+    mut f: impl FnMut(usize, usize, usize, isize),
+) {
+    if shape.contains(&0) {
+        return;
+    }
+    // Merge dimensions that lie behind each other.
+    let mut dims: Vec<(usize, isize)> = Vec::with_capacity(shape.len());
+    for (&d, &s) in shape.iter().zip(strides) {
+        if d == 1 {
+            continue;
         }
-        // Merge dimensions that lie behind each other.
-        let mut dims: Vec<(usize, isize)> = Vec::with_capacity(shape.len());
-        for (&d, &s) in shape.iter().zip(strides) {
-            if d == 1 {
-                continue;
-            }
-            match dims.last_mut() {
-                Some((pd, ps)) if *ps == s * d as isize => (*pd, *ps) = (*pd * d, s),
-                _ => dims.push((d, s)),
-            }
-        }
-        let (n, step) = dims.pop().unwrap_or((1, 1));
-        let mut index = vec![0usize; dims.len()];
-        let (mut at, mut pos) = (0, offset as isize);
-        loop {
-            f(at, pos as usize, n, step);
-            at += n;
-            let mut k = dims.len();
-            loop {
-                if k == 0 {
-                    return;
-                }
-                k -= 1;
-                index[k] += 1;
-                pos += dims[k].1;
-                if index[k] < dims[k].0 {
-                    break;
-                }
-                pos -= dims[k].1 * dims[k].0 as isize;
-                index[k] = 0;
-            }
+        match dims.last_mut() {
+            Some((pd, ps)) if *ps == s * d as isize => (*pd, *ps) = (*pd * d, s),
+            _ => dims.push((d, s)),
         }
     }
+    let (n, step) = dims.pop().unwrap_or((1, 1));
+    let mut index = vec![0usize; dims.len()];
+    let (mut at, mut pos) = (0, offset as isize);
+    loop {
+        f(at, pos as usize, n, step);
+        at += n;
+        let mut k = dims.len();
+        loop {
+            if k == 0 {
+                return;
+            }
+            k -= 1;
+            index[k] += 1;
+            pos += dims[k].1;
+            if index[k] < dims[k].0 {
+                break;
+            }
+            pos -= dims[k].1 * dims[k].0 as isize;
+            index[k] = 0;
+        }
+    }
+}
 
 /// The shape two operands have together by NumPy's rules, or `None` where they do not fit.
 #[must_use]
@@ -102,7 +106,10 @@ pub fn broadcast_shapes(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 #[track_caller]
 pub fn normalize_dim(op: &str, dim: isize, ndim: usize) -> usize {
     let n = ndim as isize;
-    assert!((-n..n).contains(&dim), "{op}: dimension {dim} does not exist in a tensor of {ndim} dimensions");
+    assert!(
+        (-n..n).contains(&dim),
+        "{op}: dimension {dim} does not exist in a tensor of {ndim} dimensions"
+    );
     dim.rem_euclid(n) as usize
 }
 

@@ -1,0 +1,21 @@
+//! Products of two matrices.
+
+use crate::{
+    checks::Checks,
+    inputs::sym,
+    measure::{Measured, Request, Session},
+};
+
+/// 1024x1024 times 1024x1024.
+pub(super) fn gemm_1024(request: &Request) -> Measured {
+    gemm(request, [1024; 3])
+}
+
+/// `[m, k]` times `[k, n]`.
+fn gemm(request: &Request, [m, k, n]: [usize; 3]) -> Measured {
+    let (a, b) = (sym(1, &[m, k], 1.0), sym(2, &[k, n], 1.0));
+    let session = Session::begin(request);
+    let c = a.matmul(&b);
+    let timing = session.time(|| a.matmul(&b));
+    Measured { timing, checks: Checks::of_outputs(&[&c]) }
+}

@@ -1,0 +1,80 @@
+//! Perceptrons with hidden layers: one with batch norm and dropout, one that is too small for anything to hide.
+
+use gradus_autograd::{CrossEntropy, Reduction, Tensor};
+use gradus_nn::{Activation, BatchNorm, Dropout, Layer, Linear, Probability, Seeds, Sequential};
+use gradus_optim::{Adam, AdamConfig, Sgd, SgdConfig};
+
+use super::training::{Start, dropout, linear, norm, started, train};
+use crate::{
+    inputs::{SQRT_3, labels, sym},
+    measure::{Measured, Request},
+};
+
+/// 784-512-512-10 on batches of 128, AdamW.
+pub(super) fn mlp_step(request: &Request) -> Measured {
+    let model = started(mlp(dropout(request, 0.2)), &mlp_starts());
+    let optimizer = Adam::new(AdamConfig::adamw()).expect("the defaults");
+    let batch = |b| (sym(100 + b, &[128, 784], SQRT_3), labels(200 + b, 128, 10));
+    train(request, model, optimizer, 1e-3, batch, |model, tape, x, y| {
+        model.forward(&tape.constant(x.clone())).cross_entropy(y, &CrossEntropy::default())
+    })
+}
+
+fn mlp(p: Probability) -> Sequential {
+    let seeds = &mut Seeds::new(0);
+    let hidden = |model: Sequential, inputs, seeds: &mut Seeds| {
+        let model = model.then(Linear::new(inputs, 512, seeds)).then(BatchNorm::new(512));
+        model.then(Activation::Relu).then(Dropout::new(p))
+    };
+    let model = hidden(Sequential::new(), 784, seeds);
+    hidden(model, 512, seeds).then(Linear::new(512, 10, seeds))
+}
+
+fn mlp_starts() -> Vec<Start> {
+    [linear(784), norm(), linear(512), norm(), linear(512)].concat()
+}
+
+/// 8-32-32-1 on batches of 32, SGD with momentum: what a step costs when there is next to nothing to compute.
+pub(super) fn tiny_mlp_step(request: &Request) -> Measured {
+    let model = started(tiny_mlp(), &tiny_mlp_starts());
+    let optimizer = Sgd::new(SgdConfig::new().with_momentum(0.9)).expect("constants");
+    train(request, model, optimizer, 0.05, tiny_batch, |model, tape, x, y| {
+        let (x, y) = (tape.constant(x.clone()), tape.constant(y.clone()));
+        model.forward(&x).mse_loss(&y, Reduction::Mean)
+    })
+}
+
+fn tiny_mlp() -> Sequential {
+    let seeds = &mut Seeds::new(0);
+    Sequential::new()
+        .then(Linear::new(8, 32, seeds))
+        .then(Activation::Tanh)
+        .then(Linear::new(32, 32, seeds))
+        .then(Activation::Tanh)
+        .then(Linear::new(32, 1, seeds))
+}
+
+fn tiny_mlp_starts() -> Vec<Start> {
+    [linear(8), linear(32), linear(32)].concat()
+}
+
+/// The target is `x0 x1 - x2 / 2`.
+fn tiny_batch(b: u64) -> (Tensor, Tensor) {
+    let x = sym(100 + b, &[32, 8], SQRT_3);
+    let y: Vec<f32> = x.as_slice::<f32>().chunks(8).map(|r| r[0] * r[1] - 0.5 * r[2]).collect();
+    (x, Tensor::from_slice(&y, &[32, 1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use gradus_autograd::Module;
+
+    use super::*;
+
+    #[test]
+    fn models_have_their_parameters() {
+        let model = started(mlp(Probability::ZERO), &mlp_starts());
+        assert_eq!(model.num_params(), 671_754);
+        assert_eq!(started(tiny_mlp(), &tiny_mlp_starts()).num_params(), 1_377);
+    }
+}

@@ -1,0 +1,136 @@
+//! The area `schedule`: the rate of each group at each step.
+
+use gradus_schedule::{
+    Constant, CosineAnnealing, ExponentialDecay, Linear, MultiStepDecay, Past, Polynomial,
+    Schedule, ScheduleExt, Sequential, StepDecay, from_fn,
+};
+use serde_json::Value;
+
+use super::Table;
+use crate::{
+    answer::{Answer, Failure, Values, number},
+    case::{Args, Case},
+};
+
+pub(super) const OPS: Table = &[
+    ("step_lr", rates),
+    ("multi_step_lr", rates),
+    ("constant_lr", rates),
+    ("linear_lr", rates),
+    ("exponential_lr", rates),
+    ("polynomial_lr", rates),
+    ("cosine_annealing_lr", rates),
+    ("lambda_lr", rates),
+    ("sequential_lr", rates),
+    ("chained_scheduler", rates),
+    ("hf_linear", rates),
+    ("hf_constant_with_warmup", rates),
+];
+
+type Boxed = Box<dyn Schedule>;
+
+fn rates(case: &Case) -> Result<Answer, Failure> {
+    let bases: Vec<f64> = case.args.to("base_lrs")?;
+    let steps: u64 = case.args.to("steps")?;
+    let groups = bases.iter().enumerate().map(|(g, &base)| build(&case.op, &case.args, base, g));
+    let groups: Vec<Boxed> = groups.collect::<Result<_, _>>()?;
+    let row = |t| groups.iter().map(|s| number(s.value(t))).collect::<Vec<Value>>();
+    let mut values = Values::new();
+    values.json("lrs", (0..=steps).map(row).collect::<Vec<_>>());
+    Ok(values.into())
+}
+
+/// The schedule of a torch or transformers scheduler for the group `group` with the rate `base`.
+pub(super) fn build(op: &str, args: &Args, base: f64, group: usize) -> Result<Boxed, Failure> {
+    Ok(match op {
+        "step_lr" => Box::new(StepDecay::new(base, args.to("step_size")?, args.to("gamma")?)?),
+        "multi_step_lr" => Box::new(MultiStepDecay::new(
+            base,
+            args.to::<Vec<u64>>("milestones")?,
+            args.to("gamma")?,
+        )?),
+        "constant_lr" => {
+            let reduced = Constant::new(base * args.to::<f64>("factor")?)?;
+            Box::new(reduced.then(args.to("total_iters")?, Constant::new(base)?))
+        }
+        "linear_lr" => {
+            let (start, end): (f64, f64) = (args.to("start_factor")?, args.to("end_factor")?);
+            Box::new(Linear::new(base * start, base * end, args.to("total_iters")?)?)
+        }
+        "exponential_lr" => Box::new(ExponentialDecay::new(base, args.to("gamma")?)?),
+        "polynomial_lr" => {
+            Box::new(Polynomial::new(base, 0.0, args.to("total_iters")?, args.to("power")?)?)
+        }
+        "cosine_annealing_lr" => {
+            let half = CosineAnnealing::new(base, args.to("eta_min")?, args.to("T_max")?)?;
+            Box::new(half.with_past(Past::Periodic))
+        }
+        "lambda_lr" => {
+            let factors: Vec<Value> = args.to("lambdas")?;
+            let factor = factors
+                .get(group)
+                .ok_or_else(|| Failure::unsupported("a group without a lambda"))?;
+            let factor = factor_of(&Args::new(factor).map_err(Failure::Unsupported)?)?;
+            Box::new(from_fn(move |t| base * factor(t)))
+        }
+        "sequential_lr" => {
+            let parts = parts(args, |_| base, group)?;
+            Box::new(Sequential::new(parts, args.to::<Vec<u64>>("milestones")?)?)
+        }
+        "chained_scheduler" => {
+            // The first has the rate, the others are factors.
+            let parts = parts(args, |i| if i == 0 { base } else { 1.0 }, group)?;
+            let all = parts.into_iter().reduce(|a, b| Box::new(a.times(b)));
+            all.ok_or_else(|| Failure::unsupported("a chain of no schedulers"))?
+        }
+        "hf_linear" => {
+            let warmup: u64 = args.to("num_warmup_steps")?;
+            let total: u64 = args.to("num_training_steps")?;
+            Box::new(Linear::new(base, 0.0, total.saturating_sub(warmup))?.warmup(warmup))
+        }
+        "hf_constant_with_warmup" => {
+            Box::new(Constant::new(base)?.warmup(args.to("num_warmup_steps")?))
+        }
+        other => return Err(Failure::unsupported(format!("scheduler {other}"))),
+    })
+}
+
+/// The schedulers that one is made of: `{op, args}`.
+fn parts(args: &Args, base: impl Fn(usize) -> f64, group: usize) -> Result<Vec<Boxed>, Failure> {
+    let parts: Vec<Value> = args.to("schedulers")?;
+    parts.iter().enumerate().map(|(i, part)| nested(part, base(i), group)).collect()
+}
+
+/// A scheduler written as `{op, args}`.
+pub(super) fn nested(part: &Value, base: f64, group: usize) -> Result<Boxed, Failure> {
+    let outer = Args::new(part).map_err(Failure::Unsupported)?;
+    let args = Args::new(outer.get("args")?).map_err(Failure::Unsupported)?;
+    let schedule = build(&outer.to::<String>("op")?, &args, base, group)?;
+    match args.unread().as_slice() {
+        [] => Ok(schedule),
+        unread => Err(Failure::unsupported(format!("arguments {unread:?}"))),
+    }
+}
+
+/// The factors that `lambda_lr` knows by name.
+fn factor_of(args: &Args) -> Result<Box<dyn Fn(u64) -> f64>, Failure> {
+    Ok(match args.to::<String>("kind")?.as_str() {
+        "linear_warmup" => {
+            let warmup: f64 = args.to("warmup")?;
+            Box::new(move |t| f64::min(1.0, (t + 1) as f64 / warmup))
+        }
+        "inverse_time" => {
+            let k: f64 = args.to("k")?;
+            Box::new(move |t| 1.0 / (1.0 + k * t as f64))
+        }
+        "power" => {
+            let base: f64 = args.to("base")?;
+            Box::new(move |t| base.powf(t as f64))
+        }
+        "constant" => {
+            let value: f64 = args.to("value")?;
+            Box::new(move |_| value)
+        }
+        other => return Err(Failure::unsupported(format!("lambda {other}"))),
+    })
+}

@@ -1,0 +1,79 @@
+//! Label smoothing.
+
+use std::fmt;
+
+use gradus_autograd::{DType, Tensor};
+
+use crate::Probability;
+
+/// Class probabilities `(1 - smoothing) onehot(label) + smoothing / classes`, in f32.
+///
+/// `cross_entropy` has smoothing of its own; this is for losses that take probabilities, and for mixing targets.
+///
+/// # Shapes
+/// `labels` i64 `[N]`, result `[N, classes]`.
+///
+/// # Errors
+/// [`LabelError`] for a label outside of `0..classes`.
+///
+/// # Panics
+/// When `labels` is not a 1-d tensor of i64.
+///
+/// # References
+/// Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception architecture (2016), arXiv:1512.00567.
+#[track_caller]
+pub fn smooth_labels(labels: &Tensor, classes: usize, smoothing: Probability) -> Result<Tensor, LabelError> {
+    assert_eq!(labels.ndim(), 1, "smooth_labels: labels of shape {:?}", labels.shape());
+    let labels = labels.to_vec::<i64>();
+    let e = smoothing.get();
+    let low = (e / classes as f64) as f32;
+    let high = (1.0 - e + e / classes as f64) as f32;
+    let mut out = Tensor::full(&[labels.len(), classes], f64::from(low), DType::F32);
+    for (row, (label, out)) in labels.iter().zip(out.make_mut::<f32>().chunks_mut(classes.max(1))).enumerate() {
+        let place = usize::try_from(*label).ok().and_then(|c| out.get_mut(c));
+        *place.ok_or(LabelError { row, label: *label, classes })? = high;
+    }
+    Ok(out)
+}
+
+/// A label that is none of the classes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct LabelError {
+    /// Its row.
+    pub row: usize,
+    /// The label.
+    pub label: i64,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl fmt::Display for LabelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "row {}: label {} is not one of {} classes", self.row, self.label, self.classes)
+    }
+}
+
+impl std::error::Error for LabelError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_distributions() {
+        let e = Probability::new(0.1).unwrap();
+        let t = smooth_labels(&Tensor::from_slice(&[2i64, 0], &[2]), 4, e).unwrap();
+        assert_eq!(t.shape(), [2, 4]);
+        let v = t.to_vec::<f32>();
+        assert!((v[2] - 0.925).abs() < 1e-6 && (v[0] - 0.025).abs() < 1e-7);
+        assert!((v[..4].iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_wrong_label_is_named() {
+        let bad = smooth_labels(&Tensor::from_slice(&[0i64, 4], &[2]), 4, Probability::ZERO);
+        assert_eq!(bad.unwrap_err(), LabelError { row: 1, label: 4, classes: 4 });
+        assert!(smooth_labels(&Tensor::from_slice(&[-1i64], &[1]), 4, Probability::ZERO).is_err());
+    }
+}

@@ -1,0 +1,90 @@
+use std::{fmt, io, path::PathBuf};
+
+use gradus_autograd::MissingGradients;
+use gradus_clip::ClipError;
+use gradus_core::StepError;
+
+/// Why training ended early.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The loss is NaN or infinite; the model has not been updated with it.
+    NonFiniteLoss {
+        /// The step, from 0.
+        step: u64,
+        /// The loss.
+        loss: f64,
+    },
+    /// A trainable parameter got no gradient.
+    MissingGradients(MissingGradients),
+    /// The gradients could not be clipped: they are not finite, or the bound is wrong.
+    Clip {
+        /// The step, from 0.
+        step: u64,
+        /// Why.
+        source: ClipError,
+    },
+    /// The optimizer refused the step.
+    Step(StepError),
+    /// There is nothing to train or evaluate on.
+    NoBatches {
+        /// Examples in the dataset.
+        examples: usize,
+    },
+    /// The learning rate is NaN, infinite or negative.
+    LearningRate {
+        /// The step, from 0.
+        step: u64,
+        /// The rate.
+        lr: f64,
+    },
+    /// The metrics file could not be written.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The thread pool could not be made.
+    Threads(rayon::ThreadPoolBuildError),
+}
+
+impl fmt::Display for TrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NonFiniteLoss { step, loss } => write!(f, "step {step}: the loss is {loss}"),
+            Self::MissingGradients(e) => e.fmt(f),
+            Self::Clip { step, source } => write!(f, "step {step}: {source}"),
+            Self::Step(e) => e.fmt(f),
+            Self::NoBatches { examples } => write!(f, "a dataset of {examples} examples gives no batch"),
+            Self::LearningRate { step, lr } => write!(f, "step {step}: a learning rate of {lr}"),
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Threads(e) => write!(f, "no thread pool: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for TrainError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::MissingGradients(e) => Some(e),
+            Self::Clip { source, .. } => Some(source),
+            Self::Step(e) => Some(e),
+            Self::Io { source, .. } => Some(source),
+            Self::Threads(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<MissingGradients> for TrainError {
+    fn from(e: MissingGradients) -> Self {
+        Self::MissingGradients(e)
+    }
+}
+
+impl From<StepError> for TrainError {
+    fn from(e: StepError) -> Self {
+        Self::Step(e)
+    }
+}

@@ -1,0 +1,54 @@
+//! A model's mean loss and accuracy over a dataset.
+
+use gradus_autograd::Tape;
+use gradus_data::{DataLoader, Dataset};
+
+use crate::{Objective, Outcome, TrainError};
+
+/// Mean loss and accuracy over everything seen so far, weighted by the number of answers.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[non_exhaustive]
+pub struct Average {
+    /// Mean loss.
+    pub loss: f64,
+    /// Share of right answers, where that has a meaning.
+    pub accuracy: Option<f64>,
+    /// Answers seen.
+    pub count: usize,
+}
+
+impl Average {
+    /// Takes one more batch in.
+    pub fn add(&mut self, outcome: &Outcome) {
+        let total = (self.count + outcome.count) as f64;
+        if outcome.count == 0 {
+            return;
+        }
+        let share = outcome.count as f64 / total;
+        self.loss += (outcome.loss.item() - self.loss) * share;
+        let right = outcome.correct.map(|c| c as f64 / outcome.count as f64);
+        self.accuracy = match (self.accuracy, right) {
+            (Some(old), Some(new)) => Some(old + (new - old) * share),
+            (None, new) if self.count == 0 => new,
+            _ => None,
+        };
+        self.count += outcome.count;
+    }
+}
+
+/// Runs `model` in evaluation mode over all batches of `data`.
+///
+/// # Errors
+/// [`TrainError::NoBatches`] when there is none.
+pub fn evaluate<M: ?Sized>(
+    model: &M,
+    objective: &impl Objective<M>,
+    data: &Dataset,
+    loader: &DataLoader,
+) -> Result<Average, TrainError> {
+    let mut average = Average::default();
+    for batch in loader.epoch(data, 0) {
+        average.add(&objective.outcome(model, &batch, &Tape::evaluation()));
+    }
+    if average.count == 0 { Err(TrainError::NoBatches { examples: data.len() }) } else { Ok(average) }
+}

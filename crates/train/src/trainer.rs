@@ -1,0 +1,267 @@
+//! The loop over epochs.
+
+use std::path::PathBuf;
+
+use gradus_autograd::{Module, Snapshot, Tape};
+use gradus_clip::ClipNorm;
+use gradus_core::{GradientTransform, Schedule};
+use gradus_data::{DataLoader, Dataset};
+use gradus_stop::{EarlyStopping, Reason};
+
+use crate::{
+    Average, MetricsFile, Objective, Progress, Shown, TrainError, evaluate, train_step,
+};
+
+/// How a [`Trainer`] trains.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TrainerConfig {
+    /// Passes over the training data, at most.
+    pub epochs: u64,
+    /// Seed of everything random inside the model (dropout); 0. The order of the data is the loader's own.
+    pub seed: u64,
+    /// Bound of the global gradient norm; none.
+    pub clip: Option<ClipNorm>,
+    /// Threads that compute; by default those of the pool that the caller runs in.
+    pub threads: Option<usize>,
+    /// Where `metrics.jsonl` goes; nowhere by default.
+    pub metrics: Option<PathBuf>,
+    /// Where progress is shown.
+    pub shown: Shown,
+}
+
+impl TrainerConfig {
+    /// Trains for `epochs` epochs.
+    #[must_use]
+    pub fn new(epochs: u64) -> Self {
+        Self { epochs, seed: 0, clip: None, threads: None, metrics: None, shown: Shown::Auto }
+    }
+
+    /// With this seed.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// With a bound on the gradients' global norm.
+    #[must_use]
+    pub fn with_clip(mut self, clip: ClipNorm) -> Self {
+        self.clip = Some(clip);
+        self
+    }
+
+    /// With a pool of this many threads.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// With a metrics file.
+    #[must_use]
+    pub fn with_metrics(mut self, path: impl Into<PathBuf>) -> Self {
+        self.metrics = Some(path.into());
+        self
+    }
+
+    /// With progress shown elsewhere.
+    #[must_use]
+    pub fn with_shown(mut self, shown: Shown) -> Self {
+        self.shown = shown;
+        self
+    }
+}
+
+/// Validation after each epoch: what data, and whether it may end the run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Validation<'a> {
+    /// Data that is never trained on.
+    pub data: &'a Dataset,
+    /// Watches the mean validation loss; the weights that it judged best are those the model has at the end.
+    pub stop: Option<EarlyStopping>,
+}
+
+impl<'a> Validation<'a> {
+    /// Only watches.
+    #[must_use]
+    pub fn new(data: &'a Dataset) -> Self {
+        Self { data, stop: None }
+    }
+
+    /// Stops early, and restores the best weights at the end.
+    #[must_use]
+    pub fn with_stop(mut self, stop: EarlyStopping) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+}
+
+/// One epoch of a run.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct EpochReport {
+    /// While training: each batch before its update, dropout on.
+    pub train: Average,
+    /// After the epoch.
+    pub validation: Option<Average>,
+    /// The learning rate of its last step.
+    pub lr: f64,
+}
+
+/// What a run came to.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct RunReport {
+    /// The last epoch's training average.
+    pub train: Average,
+    /// All epochs.
+    pub epochs: Vec<EpochReport>,
+    /// Updates done.
+    pub steps: u64,
+    /// The epoch (from 0) whose weights the model has now: the best one where a stopper judged, else the last.
+    pub best_epoch: u64,
+    /// Why the run ended before its last epoch, if it did.
+    pub stopped: Option<Reason>,
+    /// Examples trained on in a second.
+    pub throughput: f64,
+}
+
+/// Trains models: an optimizer, the schedule of its learning rate, and how to go about it.
+pub struct Trainer {
+    optimizer: Box<dyn GradientTransform + Send>,
+    schedule: Box<dyn Schedule + Send + Sync>,
+    config: TrainerConfig,
+}
+
+impl Trainer {
+    /// A trainer; `schedule` is asked for the learning rate of each step, from 0.
+    #[must_use]
+    pub fn new(
+        optimizer: impl GradientTransform + Send + 'static,
+        schedule: impl Schedule + Send + Sync + 'static,
+        config: TrainerConfig,
+    ) -> Self {
+        Self { optimizer: Box::new(optimizer), schedule: Box::new(schedule), config }
+    }
+
+    /// Trains `model` on the batches that `loader` makes of `data`.
+    ///
+    /// Same seeds, same bits, for any number of threads.
+    ///
+    /// # Errors
+    /// [`TrainError`] when a number is not finite, a parameter gets no gradient, there is no data, or the metrics
+    /// file cannot be written. The model is as the last good step left it.
+    pub fn fit<M: Module + Send + ?Sized>(
+        &mut self,
+        model: &mut M,
+        objective: &(impl Objective<M> + Sync),
+        data: &Dataset,
+        loader: &DataLoader,
+        validation: Option<Validation<'_>>,
+    ) -> Result<RunReport, TrainError> {
+        match self.config.threads {
+            None => self.run(model, objective, data, loader, validation),
+            Some(n) => {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().map_err(TrainError::Threads)?;
+                pool.install(|| self.run(model, objective, data, loader, validation))
+            }
+        }
+    }
+
+    fn run<M: Module + ?Sized>(
+        &mut self,
+        model: &mut M,
+        objective: &impl Objective<M>,
+        data: &Dataset,
+        loader: &DataLoader,
+        mut validation: Option<Validation<'_>>,
+    ) -> Result<RunReport, TrainError> {
+        let batches = loader.num_batches(data.len()) as u64;
+        if batches == 0 || self.config.epochs == 0 {
+            return Err(TrainError::NoBatches { examples: data.len() });
+        }
+        let mut metrics = self.config.metrics.as_ref().map(MetricsFile::create).transpose()?;
+        let mut progress = Progress::new(self.config.shown, self.config.epochs, self.config.epochs * batches);
+        let mut best: Option<(u64, Snapshot)> = None;
+        let mut epochs = Vec::new();
+        let (mut step, mut stopped) = (0, None);
+        for epoch in 0..self.config.epochs {
+            let mut train = Average::default();
+            let mut lr = 0.0;
+            for batch in loader.epoch(data, epoch) {
+                lr = self.schedule.value(step);
+                let tape = Tape::training(self.config.seed, step);
+                let outcome = objective.outcome(model, &batch, &tape);
+                let report =
+                    train_step(model, &outcome.loss, &mut *self.optimizer, lr, self.config.clip.as_ref(), step)?;
+                train.add(&outcome);
+                progress.step(epoch, &train, lr, batch.indices.len());
+                if let Some(file) = &mut metrics {
+                    let values = [
+                        ("loss", Some(report.loss)),
+                        ("accuracy", outcome.correct.map(|c| c as f64 / outcome.count.max(1) as f64)),
+                        ("lr", Some(lr)),
+                        ("grad_norm", Some(report.grad_norm)),
+                        ("clipped", Some(f64::from(u8::from(report.clipped)))),
+                    ];
+                    file.write("step", step, &values)?;
+                }
+                step += 1;
+            }
+            let held_out = match &validation {
+                Some(v) => Some(evaluate(model, objective, v.data, &in_order(loader))?),
+                None => None,
+            };
+            let mut note = "";
+            if let (Some(average), Some(stop)) = (&held_out, validation.as_mut().and_then(|v| v.stop.as_mut())) {
+                let verdict = stop.observe(average.loss);
+                if verdict.improved {
+                    best = Some((epoch, model.snapshot()));
+                    note = " | best";
+                }
+                stopped = verdict.stop;
+            }
+            progress.epoch(epoch, &train, held_out.as_ref(), lr, note);
+            if let Some(file) = &mut metrics {
+                let values = [
+                    ("epoch", Some(epoch as f64)),
+                    ("train_loss", Some(train.loss)),
+                    ("train_accuracy", train.accuracy),
+                    ("val_loss", held_out.map(|v| v.loss)),
+                    ("val_accuracy", held_out.and_then(|v| v.accuracy)),
+                    ("lr", Some(lr)),
+                    ("examples_per_second", Some(progress.throughput())),
+                ];
+                file.write("epoch", step, &values)?;
+            }
+            epochs.push(EpochReport { train, validation: held_out, lr });
+            if stopped.is_some() {
+                break;
+            }
+        }
+        progress.finish();
+        let last = epochs.len() as u64 - 1;
+        let best_epoch = best.as_ref().map_or(last, |b| b.0);
+        if let Some((_, snapshot)) = best.filter(|b| b.0 != last) {
+            model.restore(&snapshot).expect("the snapshot is of this very model");
+        }
+        let train = epochs.last().map(|e| e.train).unwrap_or_default();
+        let throughput = progress.throughput();
+        Ok(RunReport { train, epochs, steps: step, best_epoch, stopped, throughput })
+    }
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trainer").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// All of the data, in its own order.
+fn in_order(loader: &DataLoader) -> DataLoader {
+    let mut loader = *loader;
+    (loader.shuffle, loader.drop_last) = (None, false);
+    loader
+}
