@@ -42,16 +42,16 @@ impl<M: ?Sized, F: Fn(&M, &Batch, &Tape) -> Outcome> Objective<M> for F {
     }
 }
 
-/// Cross-entropy between the model's logits `[B, classes]` and labels `[B]`. The smoothing counts in training only:
-/// in evaluation the loss is that of the labels.
+/// Cross-entropy between the model's logits `[B, classes]` and labels `[B]`, smoothed in training and in evaluation
+/// alike: a stopper should watch what is minimised.
 ///
 /// # Panics
 /// In use, when `label_smoothing` lies outside of [0, 1] or a label is none of the classes.
 pub fn classification<M: Layer + ?Sized>(label_smoothing: f64) -> impl Fn(&M, &Batch, &Tape) -> Outcome {
     move |model, batch, tape| {
         let logits = model.forward(&tape.constant(batch.inputs.clone()));
-        let smoothing = if tape.is_training() { label_smoothing } else { 0.0 };
-        let loss = logits.cross_entropy(&batch.targets, &CrossEntropy::default().with_label_smoothing(smoothing));
+        let options = CrossEntropy::default().with_label_smoothing(label_smoothing);
+        let loss = logits.cross_entropy(&batch.targets, &options);
         let correct = count_correct(logits.value(), &batch.targets);
         Outcome::new(loss, batch.indices.len()).with_correct(correct)
     }
