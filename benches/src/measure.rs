@@ -143,8 +143,9 @@ mod tests {
             calls += 1;
             std::thread::sleep(std::time::Duration::from_millis(30));
         });
-        // 0.2 s of 30 ms, then five.
-        assert_eq!((calls, timing.sorted_ms.len()), (7 + 5, 5));
+        // Up to 0.2 s of at least 30 ms each, then five.
+        assert!((3 + 5..=7 + 5).contains(&calls), "{calls}");
+        assert_eq!(timing.sorted_ms.len(), 5);
         assert!(timing.sorted_ms[0] >= 30.0 && timing.warmup_s >= 0.2);
     }
 

@@ -9,7 +9,7 @@ use std::{fs, io, mem};
 /// # Errors
 /// What the kernel says, as when `n` is 0.
 pub fn pin_to_last_cpus(n: usize) -> io::Result<()> {
-    let size = mem::size_of::<libc::cpu_set_t>();
+    let size = size_of::<libc::cpu_set_t>();
     // SAFETY: a cpu_set_t is an array of integers, for which all zeros is the empty set.
     let (mut allowed, mut chosen): (libc::cpu_set_t, libc::cpu_set_t) = unsafe { mem::zeroed() };
     // SAFETY: `allowed` is a valid cpu_set_t of `size` bytes; 0 means this thread.

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Passes over the training images, at most.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) epochs: u64,
+    /// Only a few epochs, to see that all works.
+    #[arg(long)]
+    pub(crate) quick: bool,
     /// Images in a batch.
     #[arg(long, default_value_t = 32)]
     pub(crate) batch_size: usize,

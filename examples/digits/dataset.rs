@@ -2,9 +2,7 @@
 
 use std::{error::Error, path::Path};
 
-use gradus::{
-    data::{Dataset, Split, Standardize, csv, mnist},
-};
+use gradus::data::{Dataset, Split, Standardize, csv, mnist};
 
 use crate::args::Args;
 

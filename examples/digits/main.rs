@@ -16,13 +16,19 @@ use gradus::{
     optim::{Adam, AdamConfig, DecayMask},
     schedule::warmup_cosine,
     stop::{EarlyStopping, EarlyStoppingConfig, Mode},
-    train::{Trainer, TrainerConfig, Validation, classification, curve_svg, evaluate, save_weights},
+    train::{
+        Trainer, TrainerConfig, Validation, classification, curve_svg, evaluate, save_weights,
+    },
 };
 
 use args::Args;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let mut args = Args::parse();
+    if args.quick {
+        args.epochs = args.epochs.min(3);
+    }
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");
@@ -49,8 +55,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     let loader = DataLoader::new(args.batch_size)?.with_shuffle(args.seed).with_drop_last(true);
     let steps = loader.num_batches(train.len()) as u64;
-    let schedule = warmup_cosine(args.lr, (2 * steps).min(args.epochs * steps / 2), args.epochs * steps)?;
-    let optimizer = AdamConfig::adamw().with_weight_decay(0.05).with_decay_mask(DecayMask::NoDecay1d);
+    let schedule =
+        warmup_cosine(args.lr, (2 * steps).min(args.epochs * steps / 2), args.epochs * steps)?;
+    let optimizer =
+        AdamConfig::adamw().with_weight_decay(0.05).with_decay_mask(DecayMask::NoDecay1d);
     let mut config = TrainerConfig::new(args.epochs)
         .with_seed(args.seed)
         .with_clip(ClipNorm::new(1.0))
@@ -58,7 +66,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     if let Some(threads) = args.threads {
         config = config.with_threads(threads);
     }
-    let stop = EarlyStopping::new(EarlyStoppingConfig::lightning(Mode::Min).with_patience(args.patience))?;
+    let stop =
+        EarlyStopping::new(EarlyStoppingConfig::lightning(Mode::Min).with_patience(args.patience))?;
     let objective = classification::<dyn Layer>(0.1);
     let report = Trainer::new(Adam::new(optimizer)?, schedule, config).fit(
         &mut *model,
@@ -68,7 +77,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         Some(Validation::new(validation).with_stop(stop)),
     )?;
 
-    let ended = report.stopped.map_or("all epochs done".into(), |why| format!("stopped early: {why}"));
+    let ended =
+        report.stopped.map_or("all epochs done".into(), |why| format!("stopped early: {why}"));
     println!(
         "trained {} epochs, {} steps, {:.0} images/s; {ended}; weights of epoch {} kept",
         report.epochs.len(),
@@ -77,7 +87,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         report.best_epoch + 1
     );
     save_weights(&model.snapshot(), args.out.join("weights.safetensors"))?;
-    std::fs::write(args.out.join("curve.svg"), curve_svg(&report, &format!("{}, {:?}, seed {}", data.name, args.model, args.seed)))?;
+    std::fs::write(
+        args.out.join("curve.svg"),
+        curve_svg(&report, &format!("{}, {:?}, seed {}", data.name, args.model, args.seed)),
+    )?;
     let result = evaluate(&*model, &objective, test, &DataLoader::new(args.batch_size)?)?;
     let accuracy = result.accuracy.unwrap_or_default();
     println!(
@@ -89,10 +102,14 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         start.elapsed().as_secs_f64(),
         args.out.display()
     );
-    // An example ends in a checked result: a run as short as a test's only has to have learned something.
+    // An example ends in a checked result; a short run only has to have learned something.
     let floor = if args.epochs >= 20 && args.data.is_none() { 0.96 } else { 0.3 };
     if accuracy < floor {
-        return Err(format!("a test accuracy below {:.0}% says that training is broken", floor * 100.0).into());
+        return Err(format!(
+            "a test accuracy below {:.0}% says that training is broken",
+            floor * 100.0
+        )
+        .into());
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use gradus::{
     init::{FanMode, Init, Nonlinearity},
     module,
     nn::{
-        Activation, BatchNorm, Conv2d, Dropout, Flatten, LayerNorm, Linear, MaxPool2d, Probability, Seeds, Sequential,
-        TransformerBlock,
+        Activation, BatchNorm, Conv2d, Dropout, Flatten, LayerNorm, Linear, MaxPool2d, Probability,
+        Seeds, Sequential, TransformerBlock,
     },
     tensor::{ConvOptions, DType},
 };
@@ -79,7 +79,10 @@ impl Transformer {
         let dropout = Probability::new(0.1).expect("0.1 is a probability");
         Self {
             embed: Linear::new(data.side, dim, seeds),
-            position: Param::new(Tensor::zeros(&[data.side, dim], DType::F32), ParamKind::Embedding),
+            position: Param::new(
+                Tensor::zeros(&[data.side, dim], DType::F32),
+                ParamKind::Embedding,
+            ),
             blocks: (0..3).map(|_| TransformerBlock::new(dim, 4, false, dropout, seeds)).collect(),
             norm: LayerNorm::new(&[dim]),
             head: Linear::new(dim, data.classes, seeds),

@@ -94,7 +94,7 @@ fn alone(shell: &mut Shell, package: &Package) -> Result<(), Failed> {
 /// Unit and integration tests, by nextest where it is installed.
 fn tests(shell: &mut Shell, which: &[&str]) -> Result<(), Failed> {
     let command: &[&str] = if shell.has(&["nextest", "--version"]) {
-        &["nextest", "run", "--no-tests=pass", "--tests"]
+        &["nextest", "run", "--status-level=fail", "--no-tests=pass", "--tests"]
     } else {
         &["test", "--tests"]
     };

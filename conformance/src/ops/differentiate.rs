@@ -74,7 +74,7 @@ impl<'a> Inputs<'a> {
         for (name, leaf) in self.leaves.borrow().iter() {
             match grads.wrt(leaf) {
                 Some(grad) => values.grad(name, grad),
-                None => values.grad(name, &Tensor::zeros(leaf.shape(), leaf.dtype())),
+                None => values.grad(name, Tensor::zeros(leaf.shape(), leaf.dtype())),
             }
         }
         Ok(values)

@@ -10,7 +10,10 @@ use crate::{Tape, Var};
 pub fn random(shape: &[usize], seed: u64) -> Tensor {
     let stream = RngStream::new(seed, 0, 0);
     let n: usize = shape.iter().product();
-    Tensor::from_slice(&(0..n as u64).map(|i| stream.uniform(i) * 2.0 - 1.0).collect::<Vec<_>>(), shape)
+    Tensor::from_slice(
+        &(0..n as u64).map(|i| stream.uniform(i) * 2.0 - 1.0).collect::<Vec<_>>(),
+        shape,
+    )
 }
 
 /// Compares the gradients of `f` with central differences at `inputs` (f64), for a random upstream gradient.

@@ -88,14 +88,21 @@ impl Gradients {
     /// # Errors
     /// [`MissingGradients`] when a trainable parameter was not reached: its training has silently stopped, or it
     /// should be frozen. [`bind_reached`](Self::bind_reached) is for models that use only a part in each step.
-    pub fn bind<'a, M: Module + ?Sized>(&'a mut self, model: &'a mut M) -> Result<Bound<'a, M>, MissingGradients> {
+    pub fn bind<'a, M: Module + ?Sized>(
+        &'a mut self,
+        model: &'a mut M,
+    ) -> Result<Bound<'a, M>, MissingGradients> {
         let mut names = Vec::new();
         model.for_each_param(&mut |name, p| {
             if p.is_trainable() && !self.by_id.contains_key(&p.id()) {
                 names.push(name.to_owned());
             }
         });
-        if names.is_empty() { Ok(Bound { grads: self, model }) } else { Err(MissingGradients { names }) }
+        if names.is_empty() {
+            Ok(Bound { grads: self, model })
+        } else {
+            Err(MissingGradients { names })
+        }
     }
 
     /// As [`bind`](Self::bind); parameters that were not reached are shown without a gradient, and keep their
@@ -121,7 +128,13 @@ impl Parameters for Gradients {
         for leaf in &mut self.grads {
             let shape = leaf.grad.shape().to_vec();
             let grad = Some(slice_mut(&mut leaf.grad));
-            f(ParamMut { name: &leaf.name, shape: &shape, kind: ParamKind::Weight, value: None, grad });
+            f(ParamMut {
+                name: &leaf.name,
+                shape: &shape,
+                kind: ParamKind::Weight,
+                value: None,
+                grad,
+            });
         }
     }
 }

@@ -136,7 +136,8 @@ pub trait Module {
                 Entry::Buffer(b) => b.get(),
             };
             seen += 1;
-            error = error.take().or_else(|| snapshot.check(name, value.shape(), value.dtype()).err());
+            error =
+                error.take().or_else(|| snapshot.check(name, value.shape(), value.dtype()).err());
         });
         if let Some(error) = error {
             return Err(error);

@@ -154,7 +154,10 @@ impl Tape {
     pub fn backward(&self, outputs: &[(&Var, Tensor)]) -> Gradients {
         let (mut records, shapes, leaves) = {
             let mut state = self.lock();
-            assert!(!state.drained, "backward: this tape has already gone backward; record a new one");
+            assert!(
+                !state.drained,
+                "backward: this tape has already gone backward; record a new one"
+            );
             state.drained = true;
             state.watched.clear();
             (
@@ -166,8 +169,15 @@ impl Tape {
         let mut grads: Vec<Option<Tensor>> = Vec::new();
         grads.resize_with(shapes.len(), || None);
         for (var, upstream) in outputs {
-            assert!(Arc::ptr_eq(&var.tape().0, &self.0), "backward: an output lies on another tape");
-            assert_eq!(var.shape(), upstream.shape(), "backward: shapes of an output and its upstream gradient");
+            assert!(
+                Arc::ptr_eq(&var.tape().0, &self.0),
+                "backward: an output lies on another tape"
+            );
+            assert_eq!(
+                var.shape(),
+                upstream.shape(),
+                "backward: shapes of an output and its upstream gradient"
+            );
             if let Some(id) = var.node() {
                 accumulate(&mut grads[id as usize], upstream.clone());
             }
@@ -179,10 +189,19 @@ impl Tape {
                 continue;
             }
             let upstream = outputs.map(|o| grads[o].take()).collect();
-            let mut sink = Sink { name: record.name, inputs: &record.inputs, shapes: &shapes, grads: &mut grads };
+            let mut sink = Sink {
+                name: record.name,
+                inputs: &record.inputs,
+                shapes: &shapes,
+                grads: &mut grads,
+            };
             (record.backward)(upstream, &mut sink);
         }
-        Gradients::new(leaves.into_iter().filter_map(|(node, id)| Some((id, node, grads[node as usize].take()?))))
+        Gradients::new(
+            leaves
+                .into_iter()
+                .filter_map(|(node, id)| Some((id, node, grads[node as usize].take()?))),
+        )
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -270,7 +289,12 @@ impl Sink<'_> {
     pub fn add(&mut self, input: usize, grad: Tensor) {
         let Some(id) = self.inputs[input] else { return };
         let shape = &self.shapes[id as usize];
-        assert_eq!(shape.as_slice(), grad.shape(), "{}: shape of input {input} and of its gradient", self.name);
+        assert_eq!(
+            shape.as_slice(),
+            grad.shape(),
+            "{}: shape of input {input} and of its gradient",
+            self.name
+        );
         accumulate(&mut self.grads[id as usize], grad);
     }
 

@@ -6,10 +6,7 @@ use gradus_core::DType;
 use gradus_tensor::Tensor;
 use smallvec::SmallVec;
 
-use crate::{
-    Gradients, Sink, Tape,
-    tape::NodeId,
-};
+use crate::{Gradients, Sink, Tape, tape::NodeId};
 
 /// A value and its place on a [`Tape`]: an owned handle, cheap to clone.
 ///
@@ -119,11 +116,12 @@ impl Var {
         backward: impl FnOnce(Tensor, &mut Sink<'_>) + Send + 'static,
     ) -> Self {
         let tape = common_tape(name, inputs);
-        let node = tape.record(name, inputs, std::slice::from_ref(&output), move |mut grads, sink| {
-            if let Some(grad) = grads.pop().flatten() {
-                backward(grad, sink);
-            }
-        });
+        let node =
+            tape.record(name, inputs, std::slice::from_ref(&output), move |mut grads, sink| {
+                if let Some(grad) = grads.pop().flatten() {
+                    backward(grad, sink);
+                }
+            });
         Self::new(tape.clone(), output, node)
     }
 
@@ -140,9 +138,14 @@ impl Var {
         backward: impl FnOnce(Vec<Option<Tensor>>, &mut Sink<'_>) + Send + 'static,
     ) -> Vec<Self> {
         let tape = common_tape(name, inputs);
-        let first = tape.record(name, inputs, &outputs, move |grads: SmallVec<[Option<Tensor>; 1]>, sink| {
-            backward(grads.into_vec(), sink);
-        });
+        let first = tape.record(
+            name,
+            inputs,
+            &outputs,
+            move |grads: SmallVec<[Option<Tensor>; 1]>, sink| {
+                backward(grads.into_vec(), sink);
+            },
+        );
         let place = |i: usize| first.map(|f| f + i as NodeId);
         outputs.into_iter().enumerate().map(|(i, t)| Self::new(tape.clone(), t, place(i))).collect()
     }
@@ -150,13 +153,19 @@ impl Var {
 
 #[track_caller]
 fn common_tape<'a>(name: &str, inputs: &[&'a Var]) -> &'a Tape {
-    let tape = inputs.first().unwrap_or_else(|| panic!("{name}: an operation without inputs")).tape();
+    let tape =
+        inputs.first().unwrap_or_else(|| panic!("{name}: an operation without inputs")).tape();
     assert!(inputs.iter().all(|v| v.tape.is_same(tape)), "{name}: operands lie on different tapes");
     tape
 }
 
 impl fmt::Debug for Var {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Var({}, {:?})", if self.is_tracked() { "tracked" } else { "constant" }, self.value)
+        write!(
+            f,
+            "Var({}, {:?})",
+            if self.is_tracked() { "tracked" } else { "constant" },
+            self.value
+        )
     }
 }

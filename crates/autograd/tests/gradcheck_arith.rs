@@ -65,7 +65,10 @@ fn numbers_on_either_side() {
 
 fn grads(a: &[f64], b: &[f64], f: impl Fn(&Var, &Var) -> Var) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     let tape = Tape::training(0, 0);
-    let (a, b) = (tape.leaf(Tensor::from_slice(a, &[a.len()])), tape.leaf(Tensor::from_slice(b, &[b.len()])));
+    let (a, b) = (
+        tape.leaf(Tensor::from_slice(a, &[a.len()])),
+        tape.leaf(Tensor::from_slice(b, &[b.len()])),
+    );
     let y = f(&a, &b);
     let grads = tape.backward(&[(&y, Tensor::ones(y.shape(), y.dtype()))]);
     let of = |v: &Var| grads.wrt(v).unwrap().to_vec::<f64>();

@@ -17,7 +17,13 @@ fn inputs(b: usize, h: usize, lq: usize, lk: usize, d: usize, dv: usize) -> [Ten
 #[test]
 fn masks_scales_and_sizes() {
     let plain = AttentionOptions::new();
-    for [b, h, lq, lk, d, dv] in [[2, 2, 3, 4, 5, 2], [1, 1, 1, 1, 1, 1], [1, 2, 5, 3, 2, 4], [0, 2, 3, 3, 2, 2], [1, 1, 70, 67, 2, 1]] {
+    for [b, h, lq, lk, d, dv] in [
+        [2, 2, 3, 4, 5, 2],
+        [1, 1, 1, 1, 1, 1],
+        [1, 2, 5, 3, 2, 4],
+        [0, 2, 3, 3, 2, 2],
+        [1, 1, 70, 67, 2, 1],
+    ] {
         let x = inputs(b, h, lq, lk, d, dv);
         gradcheck(&x, |v| attend(v, &plain));
         gradcheck(&x, |v| attend(v, &plain.clone().with_causal(true).with_scale(0.7)));
@@ -36,7 +42,9 @@ fn operands_that_are_views_or_the_same() {
         let part = |i| v[0].narrow(2, i, 1).squeeze(2).transpose(1, 2);
         attend(&[part(0), part(1), part(2)], &AttentionOptions::new().with_causal(true))
     });
-    gradcheck(&[random(&[1, 2, 3, 4], 8)], |v| attend(&[v[0].clone(), v[0].clone(), v[0].clone()], &AttentionOptions::new()));
+    gradcheck(&[random(&[1, 2, 3, 4], 8)], |v| {
+        attend(&[v[0].clone(), v[0].clone(), v[0].clone()], &AttentionOptions::new())
+    });
 }
 
 #[test]

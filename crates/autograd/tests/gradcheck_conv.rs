@@ -1,10 +1,10 @@
-//! Convolutions and pooling against central differences.
+//! Convolutions against central differences.
 
 use gradus_autograd::{
-    Tensor, Var,
+    Tape,
     check::{gradcheck, random},
 };
-use gradus_tensor::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
+use gradus_tensor::ConvOptions;
 
 fn conv(x: &[usize], w: &[usize], options: ConvOptions<2>) {
     let inputs = [random(x, 1), random(w, 2), random(&w[..1], 3)];
@@ -28,7 +28,11 @@ fn conv2d_with_every_option() {
 fn conv2d_of_views_and_of_one_operand_twice() {
     let view = random(&[4, 5, 2, 3], 4).permute(&[3, 2, 0, 1]);
     gradcheck(&[view, random(&[3, 3, 2, 2], 5).transpose(0, 1)], |v| {
-        v[0].slice(1, 0, None, 1).conv2d(&v[1].slice(1, 0, Some(2), 1), None, ConvOptions::default())
+        v[0].slice(1, 0, None, 1).conv2d(
+            &v[1].slice(1, 0, Some(2), 1),
+            None,
+            ConvOptions::default(),
+        )
     });
     gradcheck(&[random(&[2, 2, 3, 3], 6)], |v| {
         v[0].conv2d(&v[0], None, ConvOptions::default().with_padding([1, 1]))
@@ -40,25 +44,28 @@ fn conv1d_is_a_flat_conv2d() {
     let options = ConvOptions::<1>::default().with_stride([2]).with_padding([1]).with_dilation([2]);
     let inputs = [random(&[2, 4, 9], 1), random(&[6, 2, 3], 2), random(&[6], 3)];
     gradcheck(&inputs, |v| v[0].conv1d(&v[1], Some(&v[2]), options.with_groups(2)));
-    gradcheck(&[random(&[1, 1, 1], 1), random(&[1, 1, 1], 2)], |v| v[0].conv1d(&v[1], None, ConvOptions::default()));
-}
-
-fn pool(x: Tensor, f: impl Fn(&Var) -> Var) {
-    gradcheck(std::slice::from_ref(&x), |v| f(&v[0]));
-    gradcheck(&[x.transpose(2, 3).to_contiguous().transpose(2, 3)], |v| &f(&v[0]) * &f(&v[0]));
+    gradcheck(&[random(&[1, 1, 1], 1), random(&[1, 1, 1], 2)], |v| {
+        v[0].conv1d(&v[1], None, ConvOptions::default())
+    });
 }
 
 #[test]
-fn pooling() {
-    for shape in [&[2, 3, 6, 5][..], &[1, 1, 4, 4], &[0, 2, 4, 4]] {
-        let x = || random(shape, 7);
-        pool(x(), |v| v.max_pool2d(MaxPoolOptions::new([2, 2])));
-        pool(x(), |v| v.max_pool2d(MaxPoolOptions::new([3, 2]).with_stride([1, 2]).with_padding([1, 1]).with_ceil_mode(true)));
-        pool(x(), |v| v.max_pool2d(MaxPoolOptions::new([2, 2]).with_dilation([2, 2]).with_stride([1, 1])));
-        pool(x(), |v| v.avg_pool2d(AvgPoolOptions::new([2, 3]).with_padding([1, 1])));
-        pool(x(), |v| v.avg_pool2d(AvgPoolOptions::new([3, 3]).with_padding([1, 1]).with_count_include_pad(false)));
-        pool(x(), |v| v.avg_pool2d(AvgPoolOptions::new([2, 2]).with_ceil_mode(true).with_divisor_override(3)));
-        pool(x(), |v| v.adaptive_avg_pool2d([3, 2]));
-        pool(x(), |v| v.adaptive_avg_pool2d([1, 1]));
-    }
+fn conv1d_has_the_values_of_conv2d() {
+    let tape = Tape::evaluation();
+    let [x, w, b] =
+        [random(&[2, 4, 9], 1), random(&[6, 2, 3], 2), random(&[6], 3)].map(|t| tape.constant(t));
+    let options = ConvOptions::<1>::default().with_stride([2]).with_padding([1]).with_groups(2);
+    let y = x.conv1d(&w, Some(&b), options);
+    let wide = ConvOptions::<2>::default().with_stride([1, 2]).with_padding([0, 1]).with_groups(2);
+    let want = x.unsqueeze(2).conv2d(&w.unsqueeze(2), Some(&b), wide);
+    assert_eq!(y.shape(), [2, 6, 5]);
+    assert_eq!(y.value().to_vec::<f64>(), want.value().to_vec::<f64>());
+}
+
+#[test]
+#[should_panic(expected = "conv1d: input [1, 2, 3, 4] and weight [2, 2, 3] have to be 3-d")]
+fn conv1d_of_images_panics() {
+    let tape = Tape::evaluation();
+    let [x, w] = [random(&[1, 2, 3, 4], 1), random(&[2, 2, 3], 2)].map(|t| tape.constant(t));
+    let _ = x.conv1d(&w, None, ConvOptions::default());
 }

@@ -22,16 +22,21 @@ fn gathers() {
     gradcheck(&[random(&[3, 4, 2], 3)], |v| v[0].gather(1, &i));
     gradcheck(&[random(&[2, 3], 4)], |v| v[0].gather(0, &index(&[], &[0, 3])));
     // Indices that are a view.
-    gradcheck(&[random(&[3, 2], 5)], |v| v[0].gather(0, &index(&[0, 2, 1, 1, 0, 2], &[2, 3]).transpose(0, 1)));
+    gradcheck(&[random(&[3, 2], 5)], |v| {
+        v[0].gather(0, &index(&[0, 2, 1, 1, 0, 2], &[2, 3]).transpose(0, 1))
+    });
 }
 
 #[test]
 fn selections() {
     let i = index(&[2, 0, 2, 1], &[4]);
-    for (shape, dim) in [(&[3, 2][..], 0), (&[2, 3], 1), (&[2, 4, 2], -2), (&[3], 0), (&[3, 0], 0)] {
+    for (shape, dim) in [(&[3, 2][..], 0), (&[2, 3], 1), (&[2, 4, 2], -2), (&[3], 0), (&[3, 0], 0)]
+    {
         gradcheck(&[random(shape, 1)], |v| v[0].index_select(dim, &i));
     }
-    gradcheck(&[random(&[2, 3], 1).transpose(0, 1)], |v| v[0].index_select(0, &i) * v[0].index_select(0, &i));
+    gradcheck(&[random(&[2, 3], 1).transpose(0, 1)], |v| {
+        v[0].index_select(0, &i) * v[0].index_select(0, &i)
+    });
     gradcheck(&[random(&[3, 2], 1)], |v| v[0].index_select(0, &index(&[], &[0])));
 }
 
@@ -47,7 +52,10 @@ fn embeddings() {
         let tape = Tape::training(0, 0);
         let w = tape.leaf(random(&[4, 2], 1));
         let y = w.embedding(&i, Some(padding));
-        assert_eq!(y.value().slice(0, 0, Some(1), 1).to_vec::<f64>(), w.value().slice(0, 1, Some(2), 1).to_vec::<f64>());
+        assert_eq!(
+            y.value().slice(0, 0, Some(1), 1).to_vec::<f64>(),
+            w.value().slice(0, 1, Some(2), 1).to_vec::<f64>()
+        );
         let g = tape.backward(&[(&y, Tensor::ones(&[4, 2], y.dtype()))]);
         assert_eq!(g.wrt(&w).unwrap().to_vec::<f64>(), [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
     }
@@ -59,7 +67,9 @@ fn choices() {
     let full = mask(&[1, 0, 0, 1, 1, 0], &[2, 3]);
     let row = mask(&[0, 1, 1], &[3]);
     for cond in [&full, &row] {
-        gradcheck(&[random(&[2, 3], 1), random(&[3, 2], 2).transpose(0, 1)], |v| Var::where_cond(cond, &v[0], &v[1]));
+        gradcheck(&[random(&[2, 3], 1), random(&[3, 2], 2).transpose(0, 1)], |v| {
+            Var::where_cond(cond, &v[0], &v[1])
+        });
         gradcheck(&[random(&[], 1), random(&[2, 1], 2)], |v| Var::where_cond(cond, &v[0], &v[1]));
         gradcheck(&[random(&[2, 3], 1)], |v| Var::where_cond(cond, &v[0], &v[0].mul_scalar(2.0)));
     }

@@ -5,7 +5,8 @@ use gradus_autograd::{
     check::{gradcheck, random},
 };
 
-const REDUCTIONS: [Reduction; 4] = [Reduction::Mean, Reduction::Sum, Reduction::BatchMean, Reduction::None];
+const REDUCTIONS: [Reduction; 4] =
+    [Reduction::Mean, Reduction::Sum, Reduction::BatchMean, Reduction::None];
 
 /// A loss of two tensors at dense, transposed, small and empty operands. `a - b` stays away from kinks by chance.
 fn check_pairs(f: impl Fn(&Var, &Var, Reduction) -> Var) {
@@ -50,7 +51,9 @@ fn binary_cross_entropy() {
     for reduction in REDUCTIONS {
         for weight in [None, Some(&w)] {
             for pos_weight in [None, Some(&p)] {
-                gradcheck(&[x.clone()], |v| v[0].bce_with_logits(&y, weight, pos_weight, reduction));
+                gradcheck(std::slice::from_ref(&x), |v| {
+                    v[0].bce_with_logits(&y, weight, pos_weight, reduction)
+                });
             }
         }
     }
@@ -58,7 +61,8 @@ fn binary_cross_entropy() {
     let tape = Tape::evaluation();
     let x = tape.constant(x);
     let plain = x.bce_with_logits(&y, None, None, Reduction::None).value().to_vec::<f64>();
-    let weighted = x.bce_with_logits(&y, Some(&ones), Some(&ones), Reduction::None).value().to_vec::<f64>();
+    let weighted =
+        x.bce_with_logits(&y, Some(&ones), Some(&ones), Reduction::None).value().to_vec::<f64>();
     assert_eq!(plain, weighted);
 }
 
@@ -77,7 +81,9 @@ fn options() -> Vec<CrossEntropy> {
     let mut all = Vec::new();
     for reduction in REDUCTIONS {
         for smoothing in [0.0, 0.2, 1.0] {
-            all.push(CrossEntropy::default().with_label_smoothing(smoothing).with_reduction(reduction));
+            all.push(
+                CrossEntropy::default().with_label_smoothing(smoothing).with_reduction(reduction),
+            );
         }
     }
     all
@@ -92,12 +98,14 @@ fn class_weight(x: &Tensor) -> Tensor {
 fn cross_entropy_of_labels() {
     for (x, labels) in classified() {
         for options in options() {
-            gradcheck(&[x.clone()], |v| v[0].cross_entropy(&labels, &options));
+            gradcheck(std::slice::from_ref(&x), |v| v[0].cross_entropy(&labels, &options));
             let options = options.with_weight(class_weight(&x)).with_ignore_index(0);
             let labels = labels.to_vec::<i64>().iter().map(|l| (*l).max(0)).collect::<Vec<_>>();
             let labels = Tensor::from_slice(&labels, &classified_shape(&x));
-            if options.reduction != Reduction::Mean || labels.to_vec::<i64>().iter().any(|&l| l != 0) {
-                gradcheck(&[x.clone()], |v| v[0].cross_entropy(&labels, &options));
+            if options.reduction != Reduction::Mean
+                || labels.to_vec::<i64>().iter().any(|&l| l != 0)
+            {
+                gradcheck(std::slice::from_ref(&x), |v| v[0].cross_entropy(&labels, &options));
             }
         }
     }
@@ -115,9 +123,9 @@ fn cross_entropy_of_probabilities() {
         let dim = isize::from(x.ndim() > 1);
         let target = random(x.shape(), 11).softmax(dim);
         for options in options() {
-            gradcheck(&[x.clone()], |v| v[0].cross_entropy(&target, &options));
+            gradcheck(std::slice::from_ref(&x), |v| v[0].cross_entropy(&target, &options));
             let options = options.with_weight(class_weight(&x));
-            gradcheck(&[x.clone()], |v| v[0].cross_entropy(&target, &options));
+            gradcheck(std::slice::from_ref(&x), |v| v[0].cross_entropy(&target, &options));
         }
     }
 }
@@ -126,9 +134,11 @@ fn cross_entropy_of_probabilities() {
 fn nll() {
     for (x, labels) in classified() {
         for reduction in REDUCTIONS {
-            gradcheck(&[x.clone()], |v| v[0].nll_loss(&labels, None, -100, reduction));
+            gradcheck(std::slice::from_ref(&x), |v| v[0].nll_loss(&labels, None, -100, reduction));
             let w = class_weight(&x);
-            gradcheck(&[x.clone()], |v| v[0].nll_loss(&labels, Some(&w), -100, reduction));
+            gradcheck(std::slice::from_ref(&x), |v| {
+                v[0].nll_loss(&labels, Some(&w), -100, reduction)
+            });
         }
     }
 }
@@ -156,13 +166,16 @@ fn the_fused_loss_is_log_softmax_and_nll() {
         let tolerance = if dtype == DType::F32 { 1e-6 } else { 1e-12 };
         for (n, classes) in [(3, 7), (2, 2500), (300, 40)] {
             let x = random(&[n, classes], 12).affine(8.0, 0.0).to_dtype(dtype);
-            let labels: Vec<i64> = (0..n).map(|i| if i == 1 { -100 } else { (i * 31 % classes) as i64 }).collect();
+            let labels: Vec<i64> =
+                (0..n).map(|i| if i == 1 { -100 } else { (i * 31 % classes) as i64 }).collect();
             let labels = Tensor::from_slice(&labels, &[n]);
             let w = class_weight(&x).to_dtype(dtype);
             for reduction in REDUCTIONS {
-                let options = CrossEntropy::default().with_weight(w.clone()).with_reduction(reduction);
+                let options =
+                    CrossEntropy::default().with_weight(w.clone()).with_reduction(reduction);
                 let fused = both(&x, |v| v.cross_entropy(&labels, &options));
-                let plain = both(&x, |v| v.log_softmax(1).nll_loss(&labels, Some(&w), -100, reduction));
+                let plain =
+                    both(&x, |v| v.log_softmax(1).nll_loss(&labels, Some(&w), -100, reduction));
                 assert_near(fused, plain, tolerance);
             }
         }
@@ -186,20 +199,30 @@ fn labels_are_probabilities_of_one_class() {
 #[test]
 fn edges_of_cross_entropy() {
     let none = Tensor::from_slice(&[-100i64, -100], &[2]);
-    let (loss, grad) = both(&random(&[2, 3], 14), |v| v.cross_entropy(&none, &CrossEntropy::default()));
+    let (loss, grad) =
+        both(&random(&[2, 3], 14), |v| v.cross_entropy(&none, &CrossEntropy::default()));
     assert!(loss[0].is_nan());
     assert_eq!(grad, [0.0; 6]);
     // No rows at all.
     let no_rows = Tensor::from_slice::<i64>(&[], &[0]);
     let sum = CrossEntropy::default().with_reduction(Reduction::Sum);
-    assert_eq!(both(&random(&[0, 3], 15), |v| v.cross_entropy(&no_rows, &sum)), (vec![0.0], vec![]));
+    assert_eq!(
+        both(&random(&[0, 3], 15), |v| v.cross_entropy(&no_rows, &sum)),
+        (vec![0.0], vec![])
+    );
     // An ignored row may hold anything, and an impossible class that nobody asks for costs nothing.
     let x = Tensor::from_slice(&[f32::NAN, 1.0, f32::NEG_INFINITY, 2.0], &[2, 2]);
     let labels = Tensor::from_slice(&[-100i64, 1], &[2]);
-    assert_eq!(both(&x, |v| v.cross_entropy(&labels, &CrossEntropy::default())), (vec![0.0], vec![0.0; 4]));
+    assert_eq!(
+        both(&x, |v| v.cross_entropy(&labels, &CrossEntropy::default())),
+        (vec![0.0], vec![0.0; 4])
+    );
     let x = Tensor::from_slice(&[f64::NEG_INFINITY, 2.0], &[1, 2]);
     let certain = Tensor::from_slice(&[0.0f64, 1.0], &[1, 2]);
-    assert_eq!(both(&x, |v| v.cross_entropy(&certain, &CrossEntropy::default())), (vec![0.0], vec![0.0; 2]));
+    assert_eq!(
+        both(&x, |v| v.cross_entropy(&certain, &CrossEntropy::default())),
+        (vec![0.0], vec![0.0; 2])
+    );
     // Large logits, in f32: only their differences matter.
     let x = Tensor::from_slice(&[1e4f32, 1e4 + 1.0], &[1, 2]);
     let label = Tensor::from_slice(&[0i64], &[1]);
@@ -219,11 +242,16 @@ fn kinks_and_zeros() {
     assert_eq!(loss, [0.0, 2.0]);
     let far = Tensor::from_slice(&[1000f32, -1000.0], &[2]);
     let y = Tensor::from_slice(&[0f32, 1.0], &[2]);
-    assert_eq!(both(&far, |v| v.bce_with_logits(&y, None, None, Reduction::None)), (vec![1000.0; 2], vec![1.0, -1.0]));
+    assert_eq!(
+        both(&far, |v| v.bce_with_logits(&y, None, None, Reduction::None)),
+        (vec![1000.0; 2], vec![1.0, -1.0])
+    );
 }
 
 #[test]
-#[should_panic(expected = "cross_entropy: label 5 of row 1 is none of 3 classes, nor -100, which is ignored")]
+#[should_panic(
+    expected = "cross_entropy: label 5 of row 1 is none of 3 classes, nor -100, which is ignored"
+)]
 fn a_label_out_of_range_panics_with_its_row() {
     let x = Tape::evaluation().constant(random(&[2, 3], 1));
     let _ = x.cross_entropy(&Tensor::from_slice(&[0i64, 5], &[2]), &CrossEntropy::default());

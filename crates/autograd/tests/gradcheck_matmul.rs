@@ -55,8 +55,13 @@ fn views_of_a_batch() {
         let heads = v[0].permute(&[0, 2, 1, 3]);
         heads.matmul(&heads.transpose(-1, -2)).permute(&[0, 2, 3, 1])
     });
-    gradcheck(&[random(&[3, 2, 4], 1), random(&[4, 2], 2)], |v| v[0].transpose(0, 1).matmul(&v[1]).transpose(0, 2));
-    gradcheck(&[random(&[5, 6], 1).slice(0, 1, None, 2).slice(1, 0, None, 2), random(&[3, 2], 2)], |v| v[0].matmul(&v[1]));
+    gradcheck(&[random(&[3, 2, 4], 1), random(&[4, 2], 2)], |v| {
+        v[0].transpose(0, 1).matmul(&v[1]).transpose(0, 2)
+    });
+    gradcheck(
+        &[random(&[5, 6], 1).slice(0, 1, None, 2).slice(1, 0, None, 2), random(&[3, 2], 2)],
+        |v| v[0].matmul(&v[1]),
+    );
 }
 
 #[test]
@@ -69,7 +74,9 @@ fn linear() {
             }
         }
     }
-    gradcheck(&[random(&[2, 0], 1), random(&[3, 0], 2), random(&[3], 3)], |v| v[0].linear(&v[1], Some(&v[2])));
+    gradcheck(&[random(&[2, 0], 1), random(&[3, 0], 2), random(&[3], 3)], |v| {
+        v[0].linear(&v[1], Some(&v[2]))
+    });
     gradcheck(&[random(&[3, 3], 1), random(&[3], 2)], |v| v[0].linear(&v[0], Some(&v[1])));
 }
 

@@ -18,7 +18,11 @@ fn all(cell: Cell, v: &[Var], layers: usize, directions: usize, bias: bool, reus
     let weights: Vec<CellWeights<'_>> = rest
         .chunks(per)
         .take(layers * directions)
-        .map(|w| CellWeights { weight_ih: &w[0], weight_hh: &w[1], biases: bias.then(|| [&w[2], &w[if reuse { 2 } else { 3 }]]) })
+        .map(|w| CellWeights {
+            weight_ih: &w[0],
+            weight_hh: &w[1],
+            biases: bias.then(|| [&w[2], &w[if reuse { 2 } else { 3 }]]),
+        })
         .collect();
     let out = x.recurrent(cell, &weights, directions == 2, h0, c0);
     let flat = |v: &Var| v.reshape(&[-1]);
@@ -27,7 +31,13 @@ fn all(cell: Cell, v: &[Var], layers: usize, directions: usize, bias: bool, reus
     Var::concat(&parts.iter().collect::<Vec<_>>(), 0)
 }
 
-fn check(cell: Cell, [n, t, input, hidden]: [usize; 4], layers: usize, directions: usize, bias: bool) {
+fn check(
+    cell: Cell,
+    [n, t, input, hidden]: [usize; 4],
+    layers: usize,
+    directions: usize,
+    bias: bool,
+) {
     let cells = layers * directions;
     let rows = cell.gates() * hidden;
     let mut seed = 0;
@@ -36,7 +46,8 @@ fn check(cell: Cell, [n, t, input, hidden]: [usize; 4], layers: usize, direction
         random(shape, seed)
     };
     // A view as input: the sequences lie time first.
-    let mut inputs: Vec<Tensor> = vec![next(&[t, n, input]).transpose(0, 1), next(&[cells, n, hidden])];
+    let mut inputs: Vec<Tensor> =
+        vec![next(&[t, n, input]).transpose(0, 1), next(&[cells, n, hidden])];
     if cell == Cell::Lstm {
         inputs.push(next(&[cells, n, hidden]));
     }

@@ -79,8 +79,12 @@ fn cumsum() {
 
 #[test]
 fn a_value_used_twice() {
-    gradcheck(&[random(&[3, 4], 6)], |v| v[0].sum(&[0], false).mse_loss(&v[0].mean(&[0], false), Default::default()));
-    gradcheck(&[random(&[3, 4], 7)], |v| v[0].amax(&[1], true).cumsum(0).l1_loss(&v[0].var(&[1], 1, true), Default::default()));
+    gradcheck(&[random(&[3, 4], 6)], |v| {
+        v[0].sum(&[0], false).mse_loss(&v[0].mean(&[0], false), Default::default())
+    });
+    gradcheck(&[random(&[3, 4], 7)], |v| {
+        v[0].amax(&[1], true).cumsum(0).l1_loss(&v[0].var(&[1], 1, true), Default::default())
+    });
 }
 
 fn grad(x: &[f64], f: impl Fn(&Var) -> Var) -> Vec<f64> {

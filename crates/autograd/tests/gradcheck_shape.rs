@@ -49,7 +49,9 @@ fn joins_and_cuts() {
     let (a, b, c) = (random(&[2, 3], 1), random(&[1, 2], 2).transpose(0, 1), random(&[2, 0], 3));
     gradcheck(&[a.clone(), b, c], |v| Var::concat(&[&v[0], &v[1], &v[2], &v[0]], -1));
     gradcheck(&[a.clone(), random(&[4, 3], 4)], |v| Var::concat(&[&v[1], &v[0]], 0));
-    gradcheck(&[a.clone(), random(&[3, 2], 4).transpose(0, 1)], |v| Var::stack(&[&v[0], &v[1], &v[0]], -1));
+    gradcheck(&[a.clone(), random(&[3, 2], 4).transpose(0, 1)], |v| {
+        Var::stack(&[&v[0], &v[1], &v[0]], -1)
+    });
     gradcheck(&[random(&[], 1), random(&[], 2)], |v| Var::stack(&[&v[0], &v[1]], 0));
     gradcheck(&[random(&[0, 2], 1)], |v| Var::stack(&[&v[0], &v[0]], 1));
     check(&[2, 6], |x| {
@@ -73,7 +75,10 @@ fn a_split_is_the_same_as_slices() {
         let parts = f(&leaf);
         let outputs: Vec<(&Var, Tensor)> = parts.iter().map(|p| (p, upstream.clone())).collect();
         let grads = tape.backward(&outputs);
-        (parts.iter().map(|p| p.value().to_vec::<f64>()).collect::<Vec<_>>(), grads.wrt(&leaf).unwrap().to_vec::<f64>())
+        (
+            parts.iter().map(|p| p.value().to_vec::<f64>()).collect::<Vec<_>>(),
+            grads.wrt(&leaf).unwrap().to_vec::<f64>(),
+        )
     };
     let slices = run(|x| (0..3).map(|i| x.slice(-1, 2 * i, Some(2 * i + 2), 1)).collect());
     assert_eq!(run(|x| x.split(&[2, 2, 2], -1)), slices);

@@ -23,7 +23,9 @@ fn check_all(f: impl Fn(&Var, isize) -> Var) {
 #[test]
 fn softmax() {
     check_all(|x, dim| x.softmax(dim));
-    gradcheck(&[random(&[3, 4], 7)], |v| v[0].softmax(1).mse_loss(&v[0].softmax(0), Reduction::None));
+    gradcheck(&[random(&[3, 4], 7)], |v| {
+        v[0].softmax(1).mse_loss(&v[0].softmax(0), Reduction::None)
+    });
 }
 
 #[test]
@@ -35,7 +37,11 @@ fn log_softmax() {
 fn logsumexp() {
     for keepdim in [false, true] {
         for dims in [&[][..], &[0], &[-1], &[1, 2], &[0, 2]] {
-            for x in [random(&[2, 3, 4], 1), random(&[4, 3, 2], 2).transpose(0, 2), random(&[1, 3, 1], 4)] {
+            for x in [
+                random(&[2, 3, 4], 1),
+                random(&[4, 3, 2], 2).transpose(0, 2),
+                random(&[1, 3, 1], 4),
+            ] {
                 gradcheck(&[x], |v| v[0].logsumexp(dims, keepdim));
             }
         }

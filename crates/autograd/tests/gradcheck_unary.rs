@@ -134,10 +134,14 @@ fn f32_is_near_f64_forward_and_backward() {
             (wide(y.value()), wide(g.wrt(&x).unwrap()))
         };
         let narrow = run(Tensor::from_slice(&x, &[n]));
-        let exact = run(Tensor::from_slice(&x.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), &[n]));
+        let exact =
+            run(Tensor::from_slice(&x.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), &[n]));
         for (part, got, want) in [("value", narrow.0, exact.0), ("slope", narrow.1, exact.1)] {
             for ((g, w), x) in got.iter().zip(&want).zip(&x) {
-                assert!((g - w).abs() <= 1e-6 + 3e-6 * w.abs(), "{name}: {part} at {x}: {g}, want {w}");
+                assert!(
+                    (g - w).abs() <= 1e-6 + 3e-6 * w.abs(),
+                    "{name}: {part} at {x}: {g}, want {w}"
+                );
             }
         }
     }

@@ -21,7 +21,6 @@ pub enum Activation {
     Sigmoid,
 }
 
-
 module!(Activation {});
 
 impl Layer for Activation {

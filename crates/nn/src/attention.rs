@@ -28,7 +28,10 @@ impl MultiHeadAttention {
     #[must_use]
     #[track_caller]
     pub fn new(dim: usize, heads: usize, causal: bool, init: &Init, seeds: &mut Seeds) -> Self {
-        assert!(heads > 0 && dim.is_multiple_of(heads), "MultiHeadAttention: {dim} features do not divide into {heads} heads");
+        assert!(
+            heads > 0 && dim.is_multiple_of(heads),
+            "MultiHeadAttention: {dim} features do not divide into {heads} heads"
+        );
         let qkv = Linear::with_init(dim, 3 * dim, init, seeds).with_zero_bias();
         let proj = Linear::with_init(dim, dim, init, seeds).with_zero_bias();
         Self { qkv, proj, heads, causal }
@@ -42,7 +45,11 @@ impl Layer for MultiHeadAttention {
             panic!("MultiHeadAttention: expected [N, T, dim], got shape {:?}", x.shape())
         };
         let [q, k, v] = split_heads(&self.qkv.forward(x), self.heads);
-        let y = q.scaled_dot_product_attention(&k, &v, &AttentionOptions::new().with_causal(self.causal));
+        let y = q.scaled_dot_product_attention(
+            &k,
+            &v,
+            &AttentionOptions::new().with_causal(self.causal),
+        );
         let y = y.transpose(1, 2).reshape(&[n as isize, t as isize, dim as isize]);
         self.proj.forward(&y)
     }
@@ -58,7 +65,9 @@ fn split_heads(qkv: &Var, heads: usize) -> [Var; 3] {
     let parts = Var::op_multi("split_heads", &[qkv], parts, move |grads, sink| {
         let grads: Vec<Tensor> = grads
             .into_iter()
-            .map(|g| g.map_or_else(|| Tensor::zeros(&[n, t, heads, head], dtype), |g| g.transpose(1, 2)))
+            .map(|g| {
+                g.map_or_else(|| Tensor::zeros(&[n, t, heads, head], dtype), |g| g.transpose(1, 2))
+            })
             .collect();
         sink.add(0, Tensor::stack(&grads.iter().collect::<Vec<_>>(), 2).view(&[n, t, width]));
     });

@@ -26,7 +26,12 @@ impl Embedding {
     /// When `init` cannot fill the table.
     #[must_use]
     #[track_caller]
-    pub fn with_init(num_embeddings: usize, embedding_dim: usize, init: &Init, seeds: &mut Seeds) -> Self {
+    pub fn with_init(
+        num_embeddings: usize,
+        embedding_dim: usize,
+        init: &Init,
+        seeds: &mut Seeds,
+    ) -> Self {
         Self { weight: seeds.param(ParamKind::Embedding, &[num_embeddings, embedding_dim], init) }
     }
 

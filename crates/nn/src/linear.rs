@@ -31,7 +31,12 @@ impl Linear {
     /// When `init` cannot fill the weight.
     #[must_use]
     #[track_caller]
-    pub fn with_init(in_features: usize, out_features: usize, init: &Init, seeds: &mut Seeds) -> Self {
+    pub fn with_init(
+        in_features: usize,
+        out_features: usize,
+        init: &Init,
+        seeds: &mut Seeds,
+    ) -> Self {
         let weight = seeds.param(ParamKind::Weight, &[out_features, in_features], init);
         let bias = seeds.param(ParamKind::Bias, &[out_features], &Init::torch_bias(in_features));
         Self { weight, bias: Some(bias) }

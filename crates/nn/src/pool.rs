@@ -65,7 +65,12 @@ module!(GlobalAvgPool2d {});
 impl Layer for GlobalAvgPool2d {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        assert_eq!(x.shape().len(), 4, "GlobalAvgPool2d: expected [N, C, H, W], got shape {:?}", x.shape());
+        assert_eq!(
+            x.shape().len(),
+            4,
+            "GlobalAvgPool2d: expected [N, C, H, W], got shape {:?}",
+            x.shape()
+        );
         x.mean(&[2, 3], false)
     }
 }

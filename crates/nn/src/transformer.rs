@@ -30,7 +30,13 @@ impl TransformerBlock {
     /// When `dim` is 0 or does not divide into `heads`.
     #[must_use]
     #[track_caller]
-    pub fn new(dim: usize, heads: usize, causal: bool, dropout: Probability, seeds: &mut Seeds) -> Self {
+    pub fn new(
+        dim: usize,
+        heads: usize,
+        causal: bool,
+        dropout: Probability,
+        seeds: &mut Seeds,
+    ) -> Self {
         let init = Init::normal(0.0, 0.02);
         Self {
             ln1: LayerNorm::new(&[dim]),

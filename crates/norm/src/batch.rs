@@ -73,7 +73,10 @@ pub fn batch_norm(
     let channels = [shape[1]];
     let of_channels = [weight.map(Var::shape), bias.map(Var::shape), given.map(|g| g.0.shape())];
     for s in of_channels.into_iter().flatten().chain(given.map(|g| g.1.shape())) {
-        assert_eq!(s, channels, "batch_norm: a parameter or statistic for input of shape {shape:?}");
+        assert_eq!(
+            s, channels,
+            "batch_norm: a parameter or statistic for input of shape {shape:?}"
+        );
     }
     let layout = Layout::of(shape);
     if given.is_none() && layout.count() <= 1 {
@@ -145,7 +148,17 @@ fn run<T: Real>(
             let dx = Tensor::build::<T>(dense.shape(), |dx| {
                 layout.rows_mut(dx, |at, c, dx| {
                     let r = at..at + dx.len();
-                    kernels::backward(&dy[r.clone()], &x[r], c, layout.spatial, &mean, &scale, &shift, &slope, dx);
+                    kernels::backward(
+                        &dy[r.clone()],
+                        &x[r],
+                        c,
+                        layout.spatial,
+                        &mean,
+                        &scale,
+                        &shift,
+                        &slope,
+                        dx,
+                    );
                 });
             });
             sink.add(0, dx);
@@ -158,7 +171,8 @@ impl Layout {
     /// Cuts a tensor of this layout at multiples of a sample and calls `f(position, first channel, piece)`.
     fn rows_mut<T: Real>(self, out: &mut [T], f: impl Fn(usize, usize, &mut [T]) + Sync + Send) {
         let channels = self.channels.max(1);
-        let (width, per_sample) = if self.spatial == 1 { (channels, 1) } else { (self.spatial, channels) };
+        let (width, per_sample) =
+            if self.spatial == 1 { (channels, 1) } else { (self.spatial, channels) };
         par::for_each_mut(out, width, width as f64 * 0.3, |row, out| {
             f(row * width, if self.spatial == 1 { 0 } else { row % per_sample }, out);
         });
@@ -280,7 +294,8 @@ impl BatchNorm {
     }
 
     fn track(&self, batch: &BatchStats) {
-        let (Some(mean), Some(var), Some(count)) = (&self.running_mean, &self.running_var, &self.num_batches_tracked)
+        let (Some(mean), Some(var), Some(count)) =
+            (&self.running_mean, &self.running_var, &self.num_batches_tracked)
         else {
             return;
         };

@@ -35,13 +35,24 @@ pub(crate) fn moments<T: Real>(x: &[T], layout: Layout) -> (Vec<T>, Vec<T>) {
         .into_iter()
         .map(|s| T::lit(s.0 / n))
         .collect();
-    let var = channel_sums(x, x, layout, &mean, Sum::Squares).into_iter().map(|s| T::lit(s.1 / n)).collect();
+    let var = channel_sums(x, x, layout, &mean, Sum::Squares)
+        .into_iter()
+        .map(|s| T::lit(s.1 / n))
+        .collect();
     (mean, var)
 }
 
 /// For each channel the sums of `dy` and of `dy (x - mean)`.
-pub(crate) fn gradient_sums<T: Real>(dy: &[T], x: &[T], mean: &[T], layout: Layout) -> (Vec<T>, Vec<T>) {
-    channel_sums(dy, x, layout, mean, Sum::Both).into_iter().map(|(a, b)| (T::lit(a), T::lit(b))).unzip()
+pub(crate) fn gradient_sums<T: Real>(
+    dy: &[T],
+    x: &[T],
+    mean: &[T],
+    layout: Layout,
+) -> (Vec<T>, Vec<T>) {
+    channel_sums(dy, x, layout, mean, Sum::Both)
+        .into_iter()
+        .map(|(a, b)| (T::lit(a), T::lit(b)))
+        .unzip()
 }
 
 /// Which sums are wanted.
@@ -55,7 +66,13 @@ enum Sum {
     Both,
 }
 
-fn channel_sums<T: Real>(a: &[T], b: &[T], layout: Layout, mean: &[T], what: Sum) -> Vec<(f64, f64)> {
+fn channel_sums<T: Real>(
+    a: &[T],
+    b: &[T],
+    layout: Layout,
+    mean: &[T],
+    what: Sum,
+) -> Vec<(f64, f64)> {
     let Layout { samples, channels, spatial } = layout;
     let ns = layout.count() as f64 * 0.2;
     if spatial == 1 {
@@ -105,11 +122,11 @@ kernel! {
             let (a, b) = (&a[at..at + width], &b[at..at + width]);
             for ((((s, t), &a), &b), &mean) in s.iter_mut().zip(t.iter_mut()).zip(a).zip(b).zip(mean) {
                 match what {
-                    Sum::First => *s = *s + a,
-                    Sum::Squares => *t = *t + (b - mean) * (b - mean),
+                    Sum::First => *s += a,
+                    Sum::Squares => *t += (b - mean) * (b - mean),
                     Sum::Both => {
-                        *s = *s + a;
-                        *t = *t + a * (b - mean);
+                        *s += a;
+                        *t += a * (b - mean);
                     }
                 }
             }

@@ -15,7 +15,10 @@ impl fmt::Display for NormError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BatchTooSmall { shape } => {
-                write!(f, "batch_norm: expected more than 1 value per channel when training, got input of shape {shape:?}")
+                write!(
+                    f,
+                    "batch_norm: expected more than 1 value per channel when training, got input of shape {shape:?}"
+                )
             }
         }
     }

@@ -9,7 +9,7 @@ fn tree<T: Real>(mut lanes: [T; LANES]) -> T {
     let mut n = LANES / 2;
     while n > 0 {
         for i in 0..n {
-            lanes[i] = lanes[i] + lanes[i + n];
+            lanes[i] += lanes[i + n];
         }
         n /= 2;
     }
@@ -26,7 +26,7 @@ pub(crate) fn sum<T: Real>(a: &[T], f: impl Fn(T) -> T) -> T {
     }
     for a in chunks {
         for l in 0..LANES {
-            lanes[l] = lanes[l] + f(a[l]);
+            lanes[l] += f(a[l]);
         }
     }
     tree(lanes)
@@ -43,8 +43,8 @@ pub(crate) fn sum2<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> (T, T)) -> (T,
     for (a, b) in ca.zip(cb) {
         for l in 0..LANES {
             let (x, y) = f(a[l], b[l]);
-            first[l] = first[l] + x;
-            second[l] = second[l] + y;
+            first[l] += x;
+            second[l] += y;
         }
     }
     (tree(first), tree(second))

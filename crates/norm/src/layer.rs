@@ -17,19 +17,35 @@ use crate::lanes;
 /// Ba, Kiros, Hinton: Layer normalization (2016), arXiv:1607.06450.
 #[must_use]
 #[track_caller]
-pub fn layer_norm(x: &Var, normalized_shape: &[usize], weight: Option<&Var>, bias: Option<&Var>, eps: f64) -> Var {
+pub fn layer_norm(
+    x: &Var,
+    normalized_shape: &[usize],
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    eps: f64,
+) -> Var {
     assert!(
         x.shape().ends_with(normalized_shape),
         "layer_norm: input of shape {:?}, normalized shape {normalized_shape:?}",
         x.shape()
     );
     for p in [weight, bias].into_iter().flatten() {
-        assert_eq!(p.shape(), normalized_shape, "layer_norm: shapes of a parameter and the normalized dimensions");
+        assert_eq!(
+            p.shape(),
+            normalized_shape,
+            "layer_norm: shapes of a parameter and the normalized dimensions"
+        );
     }
     with_real!("layer_norm", x.dtype(), T => run::<T>(x, normalized_shape, weight, bias, eps))
 }
 
-fn run<T: Real>(x: &Var, normalized_shape: &[usize], weight: Option<&Var>, bias: Option<&Var>, eps: f64) -> Var {
+fn run<T: Real>(
+    x: &Var,
+    normalized_shape: &[usize],
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    eps: f64,
+) -> Var {
     let dense = x.value().contiguous();
     let w = weight.map(|w| w.value().contiguous());
     let b = bias.map(|b| b.value().contiguous());
@@ -44,7 +60,9 @@ fn run<T: Real>(x: &Var, normalized_shape: &[usize], weight: Option<&Var>, bias:
     let y = Tensor::build::<T>(dense.shape(), |y| {
         let (x, s) = (dense.as_slice::<T>(), stats.as_slice::<T>());
         let (w, b) = (slice::<T>(&w), slice::<T>(&b));
-        par::for_each_mut(y, width, ns, |row, y| forward(&x[row * width..], &s[2 * row..], w, b, width, y));
+        par::for_each_mut(y, width, ns, |row, y| {
+            forward(&x[row * width..], &s[2 * row..], w, b, width, y)
+        });
     });
     let inputs: Vec<&Var> = [Some(x), weight, bias].into_iter().flatten().collect();
     let weight_at = weight.map(|_| 1);
@@ -82,7 +100,13 @@ fn slice<T: Real>(t: &Option<Tensor>) -> Option<&[T]> {
 const BLOCK_ROWS: usize = 64;
 
 /// Gradients of weight and bias: sums over all rows, block by block.
-fn parameter_gradients<T: Real>(dy: &[T], x: &[T], stats: &[T], width: usize, ns: f64) -> (Vec<T>, Vec<T>) {
+fn parameter_gradients<T: Real>(
+    dy: &[T],
+    x: &[T],
+    stats: &[T],
+    width: usize,
+    ns: f64,
+) -> (Vec<T>, Vec<T>) {
     let rows = stats.len() / 2;
     let blocks = par::map(rows.div_ceil(BLOCK_ROWS), ns * BLOCK_ROWS as f64, |block| {
         let (first, last) = (block * BLOCK_ROWS, ((block + 1) * BLOCK_ROWS).min(rows));
@@ -130,10 +154,10 @@ kernel! {
                         *y = (x - mean) * rstd;
                     }
                     for (y, &w) in y.iter_mut().zip(w.unwrap_or_default()) {
-                        *y = *y * w;
+                        *y *= w;
                     }
                     for (y, &b) in y.iter_mut().zip(b.unwrap_or_default()) {
-                        *y = *y + b;
+                        *y += b;
                     }
                 }
             }
@@ -174,8 +198,8 @@ kernel! {
         for ((dy, x), s) in rows {
             let (mean, rstd) = (s[0], s[1]);
             for (((dw, db), &g), &x) in dw.iter_mut().zip(db.iter_mut()).zip(dy).zip(x) {
-                *dw = *dw + g * ((x - mean) * rstd);
-                *db = *db + g;
+                *dw += g * ((x - mean) * rstd);
+                *db += g;
             }
         }
     }
@@ -195,8 +219,15 @@ impl LayerNorm {
     /// Normalizes the last `normalized_shape.len()` dimensions; eps 1e-5, weight ones, bias zeros, in f32.
     #[must_use]
     pub fn new(normalized_shape: &[usize]) -> Self {
-        let param = |value| Some(Param::new(Tensor::full(normalized_shape, value, DType::F32), ParamKind::Norm));
-        Self { weight: param(1.0), bias: param(0.0), normalized_shape: normalized_shape.to_vec(), eps: 1e-5 }
+        let param = |value| {
+            Some(Param::new(Tensor::full(normalized_shape, value, DType::F32), ParamKind::Norm))
+        };
+        Self {
+            weight: param(1.0),
+            bias: param(0.0),
+            normalized_shape: normalized_shape.to_vec(),
+            eps: 1e-5,
+        }
     }
 
     /// Without scale and shift.

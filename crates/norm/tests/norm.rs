@@ -27,20 +27,32 @@ fn batch_norm_gradients() {
     gradcheck(&[random(&[4, 3], 9), random(&[3], 7), random(&[3], 8)], |v| &bn(v, None) * &v[0]);
     // No samples at all, with constant statistics.
     let (mean, var) = (random(&[3], 4), Tensor::ones(&[3], DType::F64));
-    gradcheck(&[random(&[0, 3, 2], 1), random(&[3], 2), random(&[3], 3)], |v| bn(v, Some((&mean, &var))));
+    gradcheck(&[random(&[0, 3, 2], 1), random(&[3], 2), random(&[3], 3)], |v| {
+        bn(v, Some((&mean, &var)))
+    });
 }
 
 #[test]
 fn layer_norm_gradients() {
-    for (shape, normalized) in [(&[5, 7][..], &[7][..]), (&[2, 3, 4], &[3, 4]), (&[1, 1], &[1]), (&[0, 4], &[4]), (&[70, 3], &[3])] {
+    for (shape, normalized) in [
+        (&[5, 7][..], &[7][..]),
+        (&[2, 3, 4], &[3, 4]),
+        (&[1, 1], &[1]),
+        (&[0, 4], &[4]),
+        (&[70, 3], &[3]),
+    ] {
         let inputs = [random(shape, 1), random(normalized, 2), random(normalized, 3)];
         gradcheck(&inputs, |v| layer_norm(&v[0], normalized, Some(&v[1]), Some(&v[2]), 1e-5));
         gradcheck(&inputs[..2], |v| layer_norm(&v[0], normalized, Some(&v[1]), None, 1e-5));
         gradcheck(&inputs[..1], |v| layer_norm(&v[0], normalized, None, None, 1e-5));
     }
     let view = random(&[6, 4], 5).transpose(0, 1);
-    gradcheck(&[view, random(&[6], 2), random(&[6], 3)], |v| layer_norm(&v[0], &[6], Some(&v[1]), Some(&v[2]), 1e-5));
-    gradcheck(&[random(&[2, 4], 5), random(&[4], 2)], |v| &layer_norm(&v[0], &[4], Some(&v[1]), None, 1e-5) + &v[0]);
+    gradcheck(&[view, random(&[6], 2), random(&[6], 3)], |v| {
+        layer_norm(&v[0], &[6], Some(&v[1]), Some(&v[2]), 1e-5)
+    });
+    gradcheck(&[random(&[2, 4], 5), random(&[4], 2)], |v| {
+        &layer_norm(&v[0], &[4], Some(&v[1]), None, 1e-5) + &v[0]
+    });
 }
 
 #[test]

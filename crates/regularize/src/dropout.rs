@@ -113,7 +113,12 @@ mod tests {
 
     #[test]
     fn the_mask_of_a_seed_is_pinned() {
-        let kept: Vec<usize> = drop_ones(40, 0.5, 42).iter().enumerate().filter(|(_, v)| **v != 0.0).map(|(i, _)| i).collect();
+        let kept: Vec<usize> = drop_ones(40, 0.5, 42)
+            .iter()
+            .enumerate()
+            .filter(|(_, v)| **v != 0.0)
+            .map(|(i, _)| i)
+            .collect();
         assert_eq!(kept, [0, 2, 4, 7, 15, 17, 20, 21, 22, 25, 26, 27, 30, 32, 34, 35, 36, 38]);
     }
 
@@ -134,7 +139,9 @@ mod tests {
             let zeros = y.iter().filter(|&&v| v == 0.0).count() as f64 / n as f64;
             let four_sigma = 4.0 * (prob * (1.0 - prob) / n as f64).sqrt();
             assert!((zeros - prob).abs() <= four_sigma, "{prob}: {zeros}");
-            assert!(y.iter().all(|&v| v == 0.0 || (f64::from(v) - 1.0 / (1.0 - prob)).abs() < 1e-6));
+            assert!(
+                y.iter().all(|&v| v == 0.0 || (f64::from(v) - 1.0 / (1.0 - prob)).abs() < 1e-6)
+            );
         }
     }
 
@@ -157,7 +164,10 @@ mod tests {
         assert_ne!(drop_ones(500, 0.5, 1), drop_ones(500, 0.5, 2));
         let tape = Tape::training(1, 0);
         let x = tape.constant(Tensor::ones(&[500], DType::F32));
-        assert_ne!(dropout(&x, p(0.5)).value().to_vec::<f32>(), dropout(&x, p(0.5)).value().to_vec::<f32>());
+        assert_ne!(
+            dropout(&x, p(0.5)).value().to_vec::<f32>(),
+            dropout(&x, p(0.5)).value().to_vec::<f32>()
+        );
     }
 
     #[test]

@@ -22,14 +22,20 @@ use crate::Probability;
 /// # References
 /// Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception architecture (2016), arXiv:1512.00567.
 #[track_caller]
-pub fn smooth_labels(labels: &Tensor, classes: usize, smoothing: Probability) -> Result<Tensor, LabelError> {
+pub fn smooth_labels(
+    labels: &Tensor,
+    classes: usize,
+    smoothing: Probability,
+) -> Result<Tensor, LabelError> {
     assert_eq!(labels.ndim(), 1, "smooth_labels: labels of shape {:?}", labels.shape());
     let labels = labels.to_vec::<i64>();
     let e = smoothing.get();
     let low = (e / classes as f64) as f32;
     let high = (1.0 - e + e / classes as f64) as f32;
     let mut out = Tensor::full(&[labels.len(), classes], f64::from(low), DType::F32);
-    for (row, (label, out)) in labels.iter().zip(out.make_mut::<f32>().chunks_mut(classes.max(1))).enumerate() {
+    for (row, (label, out)) in
+        labels.iter().zip(out.make_mut::<f32>().chunks_mut(classes.max(1))).enumerate()
+    {
         let place = usize::try_from(*label).ok().and_then(|c| out.get_mut(c));
         *place.ok_or(LabelError { row, label: *label, classes })? = high;
     }

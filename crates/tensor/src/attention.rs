@@ -6,7 +6,8 @@
 use kernels::{dot, mask_add, mask_where, scale_rows, softmax_grad_rows, softmax_rows};
 
 use crate::{
-    DType, MatMut, MatRef, Real, Tensor, broadcast_shapes, buffer::Buffer, gemm, map::same_dtype, par, with_real,
+    DType, MatMut, MatRef, Real, Tensor, broadcast_shapes, buffer::Buffer, gemm, map::same_dtype,
+    par, with_real,
 };
 
 mod kernels;
@@ -75,7 +76,12 @@ impl Tensor {
     /// Dao, Fu, Ermon, Rudra, Ré: FlashAttention (2022).
     #[must_use]
     #[track_caller]
-    pub fn scaled_dot_product_attention(&self, k: &Self, v: &Self, options: &AttentionOptions) -> (Self, Self) {
+    pub fn scaled_dot_product_attention(
+        &self,
+        k: &Self,
+        v: &Self,
+        options: &AttentionOptions,
+    ) -> (Self, Self) {
         let p = Problem::new(self, k, v, options);
         let mut y = p.uninit(p.lq, p.dv);
         let mut lse = uninit(p.dtype(), &[p.batch, p.heads, p.lq]);
@@ -154,8 +160,15 @@ impl Problem {
     fn new(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions) -> Self {
         let dtype = same_dtype(NAME, q, k);
         same_dtype(NAME, q, v);
-        let (&[batch, heads, lq, d], &[kb, kh, lk, kd], &[vb, vh, vl, dv]) = (q.shape(), k.shape(), v.shape()) else {
-            panic!("{NAME}: shapes {:?}, {:?} and {:?} are not all of four dimensions", q.shape(), k.shape(), v.shape())
+        let (&[batch, heads, lq, d], &[kb, kh, lk, kd], &[vb, vh, vl, dv]) =
+            (q.shape(), k.shape(), v.shape())
+        else {
+            panic!(
+                "{NAME}: shapes {:?}, {:?} and {:?} are not all of four dimensions",
+                q.shape(),
+                k.shape(),
+                v.shape()
+            )
         };
         assert!(
             [batch, heads, d] == [kb, kh, kd] && [batch, heads, lk] == [vb, vh, vl],
@@ -189,7 +202,21 @@ impl Problem {
         // Heads next to each other in memory belong to one task, so there have to be enough batch items.
         let tokens_first = q.strides[1] < q.strides[2] && batch >= rayon::current_num_threads();
         let [q, k, v] = [q, k, v].map(plain_strides);
-        Self { q, k, v, mask, causal: options.is_causal, scale, batch, heads, lq, lk, d, dv, tokens_first }
+        Self {
+            q,
+            k,
+            v,
+            mask,
+            causal: options.is_causal,
+            scale,
+            batch,
+            heads,
+            lq,
+            lk,
+            d,
+            dv,
+            tokens_first,
+        }
     }
 
     fn dtype(&self) -> DType {
@@ -207,14 +234,18 @@ impl Problem {
 
     /// Nanoseconds that forward takes for a group, roughly.
     fn group_ns(&self) -> f64 {
-        let scores = (self.heads_in_group() * self.lq * self.lk) as f64 * if self.causal { 0.6 } else { 1.0 };
+        let scores = (self.heads_in_group() * self.lq * self.lk) as f64
+            * if self.causal { 0.6 } else { 1.0 };
         scores * (1.0 + 0.02 * (self.d + self.dv) as f64)
     }
 
     /// A result of `len` rows of `width` a head, in the order in which it lies in memory.
     fn uninit(&self, len: usize, width: usize) -> Tensor {
         let (b, h) = (self.batch, self.heads);
-        uninit(self.dtype(), &if self.tokens_first { [b, len, h, width] } else { [b, h, len, width] })
+        uninit(
+            self.dtype(),
+            &if self.tokens_first { [b, len, h, width] } else { [b, h, len, width] },
+        )
     }
 
     /// Such a result as `[B, H, L, D]`.
@@ -261,19 +292,35 @@ impl Problem {
                 let rows = BLOCK.min(self.lq - first);
                 let width = self.width(first + rows);
                 let s = &mut scores[..rows * width];
-                gemm(matrix(&self.q, at, first, rows), matrix(&self.k, at, 0, width).t(), MatMut::new(s, rows, width), false);
+                gemm(
+                    matrix(&self.q, at, first, rows),
+                    matrix(&self.k, at, 0, width).t(),
+                    MatMut::new(s, rows, width),
+                    false,
+                );
                 let scale = self.mask_scores(s, at, first, width);
                 let lse = &mut lse[j * self.lq + first..][..rows];
                 softmax_rows(s, width, self.causal.then_some(first), scale, lse, inverse);
                 let y = &mut y[self.start(j, first, self.lq, self.dv)..];
                 let p = MatRef::new(s, rows, width);
-                gemm(p, matrix(&self.v, at, 0, width), MatMut::strided(y, rows, self.dv, stride), false);
+                gemm(
+                    p,
+                    matrix(&self.v, at, 0, width),
+                    MatMut::strided(y, rows, self.dv, stride),
+                    false,
+                );
                 scale_rows(y, self.dv, stride, &inverse[..rows]);
             }
         }
     }
 
-    fn backward<T: Real>(&self, group: usize, saved: &Saved, needs: [bool; 3], [dq, dk, dv]: [&mut [T]; 3]) {
+    fn backward<T: Real>(
+        &self,
+        group: usize,
+        saved: &Saved,
+        needs: [bool; 3],
+        [dq, dk, dv]: [&mut [T]; 3],
+    ) {
         let mut buf = Scratch::new::<T>(BLOCK * (2 * self.lk + 1));
         let (delta, scores) = buf.slice::<T>().split_at_mut(BLOCK);
         let (scores, grads) = scores.split_at_mut(BLOCK * self.lk);
@@ -288,12 +335,14 @@ impl Problem {
                 let rows = BLOCK.min(self.lq - first);
                 let width = self.width(first + rows);
                 let (s, ds) = (&mut scores[..rows * width], &mut grads[..rows * width]);
-                let (q, dy) = (matrix(&self.q, at, first, rows), matrix(&saved.grad, at, first, rows));
+                let (q, dy) =
+                    (matrix(&self.q, at, first, rows), matrix(&saved.grad, at, first, rows));
                 gemm(q, matrix(&self.k, at, 0, width).t(), MatMut::new(s, rows, width), false);
                 gemm(dy, matrix(&self.v, at, 0, width).t(), MatMut::new(ds, rows, width), false);
                 let scale = self.mask_scores(s, at, first, width);
                 for (r, delta) in delta[..rows].iter_mut().enumerate() {
-                    let (a, b) = (rows_of(&saved.grad, at, first + r), rows_of(&saved.y, at, first + r));
+                    let (a, b) =
+                        (rows_of(&saved.grad, at, first + r), rows_of(&saved.y, at, first + r));
                     *delta = if self.dv == 0 { T::ZERO } else { dot(&a[..self.dv], &b[..self.dv]) };
                 }
                 let lse = &lse[(at[0] * self.heads + at[1]) * self.lq + first..][..rows];
@@ -302,7 +351,12 @@ impl Problem {
                 let (p, ds) = (MatRef::new(s, rows, width), MatRef::new(ds, rows, width));
                 if needs[0] {
                     let out = &mut dq[self.start(j, first, self.lq, self.d)..];
-                    gemm(ds, matrix(&self.k, at, 0, width), MatMut::strided(out, rows, self.d, d_stride), false);
+                    gemm(
+                        ds,
+                        matrix(&self.k, at, 0, width),
+                        MatMut::strided(out, rows, self.d, d_stride),
+                        false,
+                    );
                 }
                 if needs[1] {
                     let out = &mut dk[self.start(j, 0, self.lk, self.d)..];
@@ -364,3 +418,6 @@ fn matrix<T: Real>(t: &Tensor, at: [usize; 2], first: usize, rows: usize) -> Mat
     let data = if rows == 0 { &[] } else { rows_of(t, at, first) };
     MatRef::strided(data, rows, t.shape[3], t.strides[2] as usize, t.strides[3] as usize)
 }
+
+#[cfg(test)]
+mod tests;

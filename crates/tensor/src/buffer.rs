@@ -41,7 +41,8 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// A buffer whose elements have arbitrary (but valid) values.
     pub(crate) fn uninit(dtype: DType, len: usize) -> Self {
-        let bytes = len.checked_mul(dtype.size()).expect("a tensor's size in bytes overflows usize");
+        let bytes =
+            len.checked_mul(dtype.size()).expect("a tensor's size in bytes overflows usize");
         let class = class_of(bytes);
         Self { ptr: pool_take(class), class, len, dtype }
     }
@@ -66,14 +67,16 @@ impl Buffer {
     pub(crate) fn as_slice<T: Element>(&self) -> Option<&[T]> {
         // SAFETY: ptr is aligned to 64 bytes, holds at least len * size_of::<T>() initialised bytes (the
         // dtype check), every bit pattern is a T, and `&self` keeps writers out.
-        (T::DTYPE == self.dtype).then(|| unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len) })
+        (T::DTYPE == self.dtype)
+            .then(|| unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len) })
     }
 
     /// The elements for writing, if they are of type `T`.
     #[inline]
     pub(crate) fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
         // SAFETY: as in as_slice, and `&mut self` makes this the only access.
-        (T::DTYPE == self.dtype).then(|| unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len) })
+        (T::DTYPE == self.dtype)
+            .then(|| unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len) })
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
@@ -126,7 +129,8 @@ static HELD: AtomicUsize = AtomicUsize::new(0);
 static FRESH: AtomicUsize = AtomicUsize::new(0);
 
 fn layout(class: usize) -> Layout {
-    Layout::from_size_align(class_bytes(class), ALIGNMENT).expect("a tensor's size in bytes overflows isize")
+    Layout::from_size_align(class_bytes(class), ALIGNMENT)
+        .expect("a tensor's size in bytes overflows isize")
 }
 
 fn lock(class: usize) -> std::sync::MutexGuard<'static, Vec<Block>> {
@@ -207,8 +211,15 @@ mod tests {
         for bytes in (0..5000).chain([1 << 20, (1 << 20) + 1, 3 << 20, (5 << 28) - 1, 1 << 40]) {
             let class = class_of(bytes);
             assert!(class_bytes(class) >= bytes, "{bytes}");
-            assert!(class_bytes(class) <= bytes + bytes / 4 + 2 * ALIGNMENT, "{bytes}: {}", class_bytes(class));
-            assert!(class == 0 || class_bytes(class - 1) < bytes.max(1), "{bytes}: a smaller class would do");
+            assert!(
+                class_bytes(class) <= bytes + bytes / 4 + 2 * ALIGNMENT,
+                "{bytes}: {}",
+                class_bytes(class)
+            );
+            assert!(
+                class == 0 || class_bytes(class - 1) < bytes.max(1),
+                "{bytes}: a smaller class would do"
+            );
         }
         assert!(class_of(isize::MAX as usize) < CLASSES);
     }

@@ -31,7 +31,13 @@ impl<'a, T> MatRef<'a, T> {
     /// When an element lies outside of `data`.
     #[must_use]
     #[track_caller]
-    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
+    pub fn strided(
+        data: &'a [T],
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+        col_stride: usize,
+    ) -> Self {
         check_bounds(data.len(), rows, cols, row_stride, col_stride);
         Self { data, rows, cols, row_stride, col_stride }
     }
@@ -88,7 +94,10 @@ impl<'a, T> MatMut<'a, T> {
     #[track_caller]
     pub fn strided(data: &'a mut [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         check_bounds(data.len(), rows, cols, row_stride, 1);
-        assert!(rows <= 1 || row_stride >= cols, "a matrix to write: rows of {cols} elements {row_stride} apart overlap");
+        assert!(
+            rows <= 1 || row_stride >= cols,
+            "a matrix to write: rows of {cols} elements {row_stride} apart overlap"
+        );
         Self { data, rows, cols, row_stride }
     }
 }
@@ -106,8 +115,10 @@ fn check_bounds(len: usize, rows: usize, cols: usize, row_stride: usize, col_str
     }
 }
 
-/// Rows of a block that one thread computes: a multiple of every kernel's height.
-const BLOCK_ROWS: usize = 96;
+/// Fewest rows of a block that one thread computes: each block packs B anew.
+const MIN_ROWS: usize = 32;
+/// From this many rows on there are two blocks a thread, so that a slow thread does not hold up the others.
+const BALANCED_ROWS: usize = 512;
 /// Nanoseconds of one multiply-add, roughly.
 pub(crate) const MULTIPLY_ADD_NS: f64 = 0.02;
 
@@ -143,7 +154,11 @@ pub fn gemm<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, c: MatMut<'_, T>, accum
         return;
     }
     let row_ns = (n * k) as f64 * MULTIPLY_ADD_NS;
-    if m <= BLOCK_ROWS || !par::worth_it(m, row_ns) {
+    // The order of the sums is that of the inner size, so this cut may follow the pool and change no bit.
+    let threads = rayon::current_num_threads();
+    let parts = if m >= BALANCED_ROWS { 2 * threads } else { threads };
+    let block_rows = m.div_ceil(parts).next_multiple_of(16).max(MIN_ROWS);
+    if m <= block_rows || !par::worth_it(m, row_ns) {
         block(a, b, c, accumulate);
         return;
     }
@@ -151,8 +166,8 @@ pub fn gemm<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, c: MatMut<'_, T>, accum
     let data = &mut c.data[..(m - 1) * stride + n];
     rayon::scope(|s| {
         let mut rest = data;
-        for first in (0..m).step_by(BLOCK_ROWS) {
-            let rows = BLOCK_ROWS.min(m - first);
+        for first in (0..m).step_by(block_rows) {
+            let rows = block_rows.min(m - first);
             let cut = (rows * stride).min(rest.len());
             let (mine, later) = rest.split_at_mut(cut);
             rest = later;
@@ -165,7 +180,12 @@ pub fn gemm<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, c: MatMut<'_, T>, accum
 }
 
 fn block<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, c: MatMut<'_, T>, accumulate: bool) {
-    let strides = (a.row_stride as isize, a.col_stride as isize, b.row_stride as isize, b.col_stride as isize);
+    let strides = (
+        a.row_stride as isize,
+        a.col_stride as isize,
+        b.row_stride as isize,
+        b.col_stride as isize,
+    );
     let (rsa, csa, rsb, csb) = strides;
     let beta = if accumulate { 1.0 } else { 0.0 };
     let (pa, pb, pc) = (a.data.as_ptr(), b.data.as_ptr(), c.data.as_mut_ptr());
@@ -217,7 +237,12 @@ mod tests {
     use super::*;
 
     fn numbers(n: usize, seed: u64) -> Vec<f64> {
-        (0..n as u64).map(|i| (gradus_core::splitmix64(seed * 1_000_003 + i) >> 40) as f64 / (1u64 << 24) as f64 - 0.5).collect()
+        (0..n as u64)
+            .map(|i| {
+                (gradus_core::splitmix64(seed * 1_000_003 + i) >> 40) as f64 / (1u64 << 24) as f64
+                    - 0.5
+            })
+            .collect()
     }
 
     #[test]
@@ -226,7 +251,12 @@ mod tests {
             for &n in &[0, 1, 3, 17, 33] {
                 for &k in &[0, 1, 5, 31] {
                     let (a, b, c0) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
-                    for (ta, tb, acc) in [(false, false, false), (true, false, true), (false, true, true), (true, true, false)] {
+                    for (ta, tb, acc) in [
+                        (false, false, false),
+                        (true, false, true),
+                        (false, true, true),
+                        (true, true, false),
+                    ] {
                         let at = |i: usize, l: usize| if ta { a[l * m + i] } else { a[i * k + l] };
                         let bt = |l: usize, j: usize| if tb { b[j * k + l] } else { b[l * n + j] };
                         let ma = if ta { MatRef::new(&a, k, m).t() } else { MatRef::new(&a, m, k) };
@@ -237,7 +267,10 @@ mod tests {
                             for j in 0..n {
                                 let sum: f64 = (0..k).map(|l| at(i, l) * bt(l, j)).sum();
                                 let want = sum + if acc { c0[i * n + j] } else { 0.0 };
-                                assert!((c[i * n + j] - want).abs() < 1e-12, "{m}x{k}x{n} at {i},{j}");
+                                assert!(
+                                    (c[i * n + j] - want).abs() < 1e-12,
+                                    "{m}x{k}x{n} at {i},{j}"
+                                );
                             }
                         }
                     }
@@ -254,7 +287,9 @@ mod tests {
         let product = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut c = vec![0f32; m * n];
-            pool.install(|| gemm(MatRef::new(&a, m, k), MatRef::new(&b, k, n), MatMut::new(&mut c, m, n), false));
+            pool.install(|| {
+                gemm(MatRef::new(&a, m, k), MatRef::new(&b, k, n), MatMut::new(&mut c, m, n), false)
+            });
             c
         };
         assert_eq!(product(1), product(2));

@@ -28,7 +28,7 @@ pub use gradus_core::{DType, Element, FloatElement, bf16, f16};
 pub use map::{BinaryOp, TernaryOp, UnaryOp};
 pub use pool2d::{AvgPoolOptions, MaxPoolOptions};
 pub use real::Real;
-pub use reduce::sum_row;
 pub use recurrent::{Cell, Recurred, RecurredGrad, Recurrence};
+pub use reduce::sum_row;
 pub use shape::{broadcast_shapes, normalize_dim, normalize_dims};
 pub use tensor::Tensor;

@@ -158,7 +158,10 @@ mod tests {
         assert_eq!(row.sub(&a).to_vec::<f32>(), [9.0, 18.0, 27.0, 6.0, 15.0, 24.0]);
         assert_eq!(a.add(&col).to_vec::<f32>(), [101.0, 102.0, 103.0, 204.0, 205.0, 206.0]);
         assert_eq!(col.add(&row).to_vec::<f32>(), [110.0, 120.0, 130.0, 210.0, 220.0, 230.0]);
-        assert_eq!(a.transpose(0, 1).mul(&Tensor::scalar(2f32)).to_vec::<f32>(), [2.0, 8.0, 4.0, 10.0, 6.0, 12.0]);
+        assert_eq!(
+            a.transpose(0, 1).mul(&Tensor::scalar(2f32)).to_vec::<f32>(),
+            [2.0, 8.0, 4.0, 10.0, 6.0, 12.0]
+        );
         assert_eq!(Tensor::zeros(&[0, 3], DType::F32).add(&row).shape(), [0, 3]);
         let mut b = a.clone();
         b.add_assign(&row);
@@ -170,7 +173,8 @@ mod tests {
     #[test]
     fn every_instruction_set_computes_the_same_bits() {
         let n = 1027;
-        let x = Tensor::from_slice(&(0..n).map(|i| i as f32 * 0.01 - 5.0).collect::<Vec<_>>(), &[n]);
+        let x =
+            Tensor::from_slice(&(0..n).map(|i| i as f32 * 0.01 - 5.0).collect::<Vec<_>>(), &[n]);
         elementwise_ops! {
             Mixed() "mixed" 1.0 |self, x| x.exp_() * x.tanh_() + x.erf_() - x.sigmoid_() + (x * x).ln_1p_();
         }

@@ -25,7 +25,12 @@ pub fn piece(ns: f64) -> usize {
 
 /// Calls `f(first_item, items)` on pieces of `out`, whose items are `width` elements long and take `ns`
 /// nanoseconds each; on several threads when that is worth it.
-pub fn for_each_mut<T: Send>(out: &mut [T], width: usize, ns: f64, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+pub fn for_each_mut<T: Send>(
+    out: &mut [T],
+    width: usize,
+    ns: f64,
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
     let width = width.max(1);
     let n = out.len() / width;
     if worth_it(n, ns) {

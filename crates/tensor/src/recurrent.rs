@@ -5,7 +5,9 @@
 
 use cells::{Rows, Step};
 
-use crate::{DType, MatMut, MatRef, Real, Tensor, buffer::Buffer, gemm, map::same_dtype, par, with_real};
+use crate::{
+    DType, MatMut, MatRef, Real, Tensor, buffer::Buffer, gemm, map::same_dtype, par, with_real,
+};
 
 mod cells;
 
@@ -98,12 +100,24 @@ impl Recurrence {
     /// When shapes or types do not fit, `H` is 0, or `c0` is given to a cell other than the LSTM or missing there.
     #[must_use]
     #[track_caller]
-    pub fn new(cell: Cell, weight_hh: &Tensor, h0: &Tensor, c0: Option<&Tensor>, reverse: bool) -> Self {
+    pub fn new(
+        cell: Cell,
+        weight_hh: &Tensor,
+        h0: &Tensor,
+        c0: Option<&Tensor>,
+        reverse: bool,
+    ) -> Self {
         let op = cell.name();
         same_dtype(op, weight_hh, h0);
-        let &[_, hidden] = h0.shape() else { panic!("{op}: a first state of shape {:?}, not [N, H]", h0.shape()) };
+        let &[_, hidden] = h0.shape() else {
+            panic!("{op}: a first state of shape {:?}, not [N, H]", h0.shape())
+        };
         assert!(hidden > 0, "{op}: a hidden size of 0");
-        assert_eq!(weight_hh.shape(), [cell.gates() * hidden, hidden], "{op}: the shape of weight_hh for a state of {hidden}");
+        assert_eq!(
+            weight_hh.shape(),
+            [cell.gates() * hidden, hidden],
+            "{op}: the shape of weight_hh for a state of {hidden}"
+        );
         assert_eq!(c0.is_some(), cell == Cell::Lstm, "{op}: whether there is a first cell state");
         if let Some(c0) = c0 {
             same_dtype(op, h0, c0);
@@ -138,7 +152,12 @@ impl Recurrence {
     }
 
     /// Calls `f(first sequence, parts)` for parts of the batch. A sequence's numbers do not depend on the cut.
-    fn share<T: Real, const N: usize>(&self, outs: [&mut [T]; N], steps: usize, f: impl Fn(usize, [&mut [T]; N]) + Sync + Send) {
+    fn share<T: Real, const N: usize>(
+        &self,
+        outs: [&mut [T]; N],
+        steps: usize,
+        f: impl Fn(usize, [&mut [T]; N]) + Sync + Send,
+    ) {
         let batch = self.h0.shape()[0];
         let ns = (steps * self.width()) as f64 * (2.0 + 0.02 * self.hidden() as f64);
         let items = batch.div_ceil(rayon::current_num_threads()).max(MIN_SEQUENCES);
@@ -165,8 +184,10 @@ impl Recurrence {
         }
         let (batch, hidden, dtype) = (self.h0.shape()[0], self.hidden(), self.h0.dtype());
         let mut gates = projected;
-        let inner_shape = if self.cell.keeps_inner() { vec![batch, steps, hidden] } else { vec![0] };
-        let (mut inner, mut y) = (uninit(dtype, &inner_shape), uninit(dtype, &[batch, steps, hidden]));
+        let inner_shape =
+            if self.cell.keeps_inner() { vec![batch, steps, hidden] } else { vec![0] };
+        let (mut inner, mut y) =
+            (uninit(dtype, &inner_shape), uninit(dtype, &[batch, steps, hidden]));
         let mut h = self.h0.to_contiguous();
         let mut c = self.c0.as_ref().map_or_else(|| uninit(dtype, &[0]), Tensor::to_contiguous);
         with_real!(self.cell.name(), dtype, T => {
@@ -187,12 +208,20 @@ impl Recurrence {
         if self.cell == Cell::Gru {
             let both = 2 * hidden;
             let sums = ih[..both].iter().zip(&hh[..both]).map(|(&a, &b)| a + b);
-            return sums.chain(ih[both..].iter().copied()).chain(hh[both..].iter().copied()).collect();
+            return sums
+                .chain(ih[both..].iter().copied())
+                .chain(hh[both..].iter().copied())
+                .collect();
         }
         ih.iter().zip(&hh).map(|(&a, &b)| a + b).collect()
     }
 
-    fn forward_part<T: Real>(&self, steps: usize, bias: &[T], [gates, inner, y, h, c]: [&mut [T]; 5]) {
+    fn forward_part<T: Real>(
+        &self,
+        steps: usize,
+        bias: &[T],
+        [gates, inner, y, h, c]: [&mut [T]; 5],
+    ) {
         let (hidden, width) = (self.hidden(), self.width());
         let rows = h.len() / hidden;
         let weight = MatRef::new(self.weight_hh.as_slice::<T>(), width, hidden).t();
@@ -216,7 +245,12 @@ impl Recurrence {
     /// When shapes or types do not fit.
     #[must_use]
     #[track_caller]
-    pub fn backward(&self, gates: Tensor, [inner, y]: [&Tensor; 2], grads: [Option<Tensor>; 3]) -> RecurredGrad {
+    pub fn backward(
+        &self,
+        gates: Tensor,
+        [inner, y]: [&Tensor; 2],
+        grads: [Option<Tensor>; 3],
+    ) -> RecurredGrad {
         let steps = self.check_sequence(y, self.hidden(), "outputs");
         let (shape, dtype) = (self.h0.shape(), self.h0.dtype());
         let [dy, dh, dc] = grads;
@@ -230,7 +264,8 @@ impl Recurrence {
             Some(_) => dc.unwrap_or_else(|| Tensor::zeros(shape, dtype)),
             None => uninit(dtype, &[0]),
         };
-        let mut state_side = uninit(dtype, if self.cell == Cell::Gru { gates.shape() } else { &[0] });
+        let mut state_side =
+            uninit(dtype, if self.cell == Cell::Gru { gates.shape() } else { &[0] });
         with_real!(self.cell.name(), dtype, T => {
             let (inner, y, dy) = (inner.as_slice::<T>(), y.as_slice::<T>(), dy.as_ref().map(|t| t.as_slice::<T>()));
             let outs = [gates.make_mut::<T>(), state_side.make_mut(), dh.make_mut(), dc.make_mut()];
@@ -253,7 +288,8 @@ impl Recurrence {
         let weight = MatRef::new(self.weight_hh.as_slice::<T>(), width, hidden);
         let zeros = vec![T::ZERO; hidden];
         // Step t of all sequences, in something of [N, T, H].
-        let at_step = |data, t| Rows { data, start: (first * steps + t) * hidden, stride: steps * hidden };
+        let at_step =
+            |data, t| Rows { data, start: (first * steps + t) * hidden, stride: steps * hidden };
         for s in (0..steps).rev() {
             let at = Step { rows, steps, t: self.step(s, steps), hidden };
             let dy = dy.map_or(Rows { data: &zeros, start: 0, stride: 0 }, |dy| at_step(dy, at.t));
@@ -263,12 +299,18 @@ impl Recurrence {
                 None => (&self.h0, y),
             };
             let before = match s {
-                0 => Rows { data: &start.as_slice::<T>()[first * hidden..], start: 0, stride: hidden },
+                0 => Rows {
+                    data: &start.as_slice::<T>()[first * hidden..],
+                    start: 0,
+                    stride: hidden,
+                },
                 _ => at_step(states, self.step(s - 1, steps)),
             };
             match self.cell {
                 Cell::Lstm => cells::lstm_grad(at, dy, at_step(inner, at.t), before, gates, dh, dc),
-                Cell::Gru => cells::gru_grad(at, dy, at_step(inner, at.t), before, gates, state_side, dh),
+                Cell::Gru => {
+                    cells::gru_grad(at, dy, at_step(inner, at.t), before, gates, state_side, dh)
+                }
                 _ => cells::rnn_grad(at, dy, gates, dh),
             }
             let gru = self.cell == Cell::Gru;
@@ -312,3 +354,6 @@ impl Recurrence {
 fn uninit(dtype: DType, shape: &[usize]) -> Tensor {
     Tensor::from_buffer(Buffer::uninit(dtype, shape.iter().product()), shape)
 }
+
+#[cfg(test)]
+mod tests;

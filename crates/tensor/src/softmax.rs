@@ -138,7 +138,8 @@ kernel! {
 fn by_rows<T: Real>(t: &Tensor, dim: isize, f: impl Fn(usize, &mut [T]) + Sync + Send) -> Tensor {
     let rows = t.transpose(dim, -1);
     let n = rows.shape()[rows.ndim() - 1];
-    let y = Tensor::build(rows.shape(), |out: &mut [T]| par::for_each_mut(out, n, n as f64 * COST, f));
+    let y =
+        Tensor::build(rows.shape(), |out: &mut [T]| par::for_each_mut(out, n, n as f64 * COST, f));
     y.transpose(dim, -1).contiguous()
 }
 
@@ -293,14 +294,28 @@ mod tests {
         for n in [1, 2, 10, 31, 32, 33, 1000, 1024, 1025, 5000] {
             let x = tensor(3, n).to_dtype(DType::F32);
             let wide = x.to_dtype(DType::F64).to_vec::<f64>();
-            let (p, l, lse) = (x.softmax(1).to_vec::<f32>(), x.log_softmax(-1).to_vec::<f32>(), x.logsumexp(&[1], false));
+            let (p, l, lse) = (
+                x.softmax(1).to_vec::<f32>(),
+                x.log_softmax(-1).to_vec::<f32>(),
+                x.logsumexp(&[1], false),
+            );
             for (i, row) in wide.chunks(n).enumerate() {
                 let sum: f64 = row.iter().map(|x| x.exp()).sum();
-                assert!((lse.to_vec::<f32>()[i] as f64 - sum.ln()).abs() < 1e-6 * (1.0 + sum.ln().abs()));
+                assert!(
+                    (lse.to_vec::<f32>()[i] as f64 - sum.ln()).abs()
+                        < 1e-6 * (1.0 + sum.ln().abs())
+                );
                 for (j, x) in row.iter().enumerate() {
                     let (want, at) = (x.exp() / sum, i * n + j);
-                    assert!((f64::from(p[at]) - want).abs() < 1e-6 * want + 1e-9, "n {n}: {} {want}", p[at]);
-                    assert!((f64::from(l[at]) - want.ln()).abs() < 1e-6 * (1.0 + want.ln().abs()), "n {n}");
+                    assert!(
+                        (f64::from(p[at]) - want).abs() < 1e-6 * want + 1e-9,
+                        "n {n}: {} {want}",
+                        p[at]
+                    );
+                    assert!(
+                        (f64::from(l[at]) - want.ln()).abs() < 1e-6 * (1.0 + want.ln().abs()),
+                        "n {n}"
+                    );
                 }
             }
         }
@@ -311,9 +326,15 @@ mod tests {
         let x = tensor(6, 35).view(&[5, 6, 7]);
         for d in 0..3 {
             let turned = x.transpose(d, -1).to_contiguous();
-            assert_eq!(x.softmax(d).to_vec::<f64>(), turned.softmax(-1).transpose(d, -1).to_vec::<f64>());
+            assert_eq!(
+                x.softmax(d).to_vec::<f64>(),
+                turned.softmax(-1).transpose(d, -1).to_vec::<f64>()
+            );
             assert_eq!(x.logsumexp(&[d], true).ndim(), 3);
-            assert_eq!(x.logsumexp(&[d], false).to_vec::<f64>(), x.logsumexp(&[d], true).to_vec::<f64>());
+            assert_eq!(
+                x.logsumexp(&[d], false).to_vec::<f64>(),
+                x.logsumexp(&[d], true).to_vec::<f64>()
+            );
         }
         let all = x.logsumexp(&[0, 2], false).logsumexp(&[], false).item();
         assert!((all - x.logsumexp(&[], false).item()).abs() < 1e-12);

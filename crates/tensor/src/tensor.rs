@@ -27,11 +27,19 @@ impl Tensor {
     /// Wraps a buffer that holds exactly the elements of `shape`, row-major.
     pub(crate) fn from_buffer(buf: Buffer, shape: &[usize]) -> Self {
         debug_assert_eq!(buf.len(), numel(shape));
-        Self { buf: Arc::new(buf), shape: Dims::from_slice(shape), strides: row_major(shape), offset: 0 }
+        Self {
+            buf: Arc::new(buf),
+            shape: Dims::from_slice(shape),
+            strides: row_major(shape),
+            offset: 0,
+        }
     }
 
     /// A tensor of `shape` whose elements `fill` writes, row-major.
     /// The slice starts with arbitrary values: `fill` has to write every element.
+    ///
+    /// # Panics
+    /// When the size in bytes overflows.
     pub fn build<T: Element>(shape: &[usize], fill: impl FnOnce(&mut [T])) -> Self {
         let mut buf = Buffer::uninit(T::DTYPE, numel(shape));
         fill(buf.as_mut_slice().expect("the buffer was made for this type"));
@@ -45,7 +53,12 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn from_slice<T: Element>(data: &[T], shape: &[usize]) -> Self {
-        assert_eq!(numel(shape), data.len(), "from_slice: shape {shape:?} does not hold {} elements", data.len());
+        assert_eq!(
+            numel(shape),
+            data.len(),
+            "from_slice: shape {shape:?} does not hold {} elements",
+            data.len()
+        );
         Self::build(shape, |out| out.copy_from_slice(data))
     }
 
@@ -131,7 +144,9 @@ impl Tensor {
     /// All of the buffer, from the first element of this view on, for strided access.
     #[track_caller]
     pub(crate) fn storage<T: Element>(&self) -> &[T] {
-        self.buf.as_slice().unwrap_or_else(|| panic!("expected a tensor of {}, found {}", T::DTYPE, self.dtype()))
+        self.buf
+            .as_slice()
+            .unwrap_or_else(|| panic!("expected a tensor of {}, found {}", T::DTYPE, self.dtype()))
     }
 
     /// The elements in row-major order.
@@ -141,7 +156,11 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn as_slice<T: Element>(&self) -> &[T] {
-        assert!(self.is_contiguous(), "as_slice: the tensor of shape {:?} is not contiguous", self.shape());
+        assert!(
+            self.is_contiguous(),
+            "as_slice: the tensor of shape {:?} is not contiguous",
+            self.shape()
+        );
         let n = self.numel();
         if n == 0 {
             return &[];
@@ -184,7 +203,12 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn item(&self) -> f64 {
-        assert_eq!(self.numel(), 1, "item: a tensor of shape {:?} has not exactly one element", self.shape());
+        assert_eq!(
+            self.numel(),
+            1,
+            "item: a tensor of shape {:?} has not exactly one element",
+            self.shape()
+        );
         match self.dtype() {
             DType::F32 => self.storage::<f32>()[self.offset].into(),
             DType::F64 => self.storage::<f64>()[self.offset],
@@ -219,7 +243,9 @@ impl Tensor {
         Self::build::<T>(&self.shape, |out| {
             if contiguous {
                 let src = self.as_slice::<T>();
-                par::for_each_mut(out, 1, 0.1 * size_of::<T>() as f64, |i, o| o.copy_from_slice(&src[i..i + o.len()]));
+                par::for_each_mut(out, 1, 0.1 * size_of::<T>() as f64, |i, o| {
+                    o.copy_from_slice(&src[i..i + o.len()])
+                });
                 return;
             }
             let src = self.storage::<T>();
@@ -329,7 +355,10 @@ mod tests {
     fn zero_dimensions_and_scalars_are_tensors() {
         assert_eq!(Tensor::zeros(&[0, 3], DType::F32).to_vec::<f32>(), []);
         assert_eq!(Tensor::scalar(2i64).item(), 2.0);
-        assert_eq!(format!("{:?}", Tensor::full(&[2], 0.5, DType::F32)), "Tensor([2], f32, [0.5, 0.5])");
+        assert_eq!(
+            format!("{:?}", Tensor::full(&[2], 0.5, DType::F32)),
+            "Tensor([2], f32, [0.5, 0.5])"
+        );
     }
 
     #[test]

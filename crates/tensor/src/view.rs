@@ -13,8 +13,10 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn transpose(&self, dim0: isize, dim1: isize) -> Self {
-        let (a, b) =
-            (normalize_dim("transpose", dim0, self.ndim()), normalize_dim("transpose", dim1, self.ndim()));
+        let (a, b) = (
+            normalize_dim("transpose", dim0, self.ndim()),
+            normalize_dim("transpose", dim1, self.ndim()),
+        );
         let mut t = self.clone();
         t.shape.swap(a, b);
         t.strides.swap(a, b);
@@ -28,11 +30,20 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn permute(&self, dims: &[isize]) -> Self {
-        assert_eq!(dims.len(), self.ndim(), "permute: {dims:?} for a tensor of shape {:?}", self.shape());
-        let order: Vec<usize> = dims.iter().map(|&d| normalize_dim("permute", d, self.ndim())).collect();
+        assert_eq!(
+            dims.len(),
+            self.ndim(),
+            "permute: {dims:?} for a tensor of shape {:?}",
+            self.shape()
+        );
+        let order: Vec<usize> =
+            dims.iter().map(|&d| normalize_dim("permute", d, self.ndim())).collect();
         let mut seen = vec![false; order.len()];
         for &d in &order {
-            assert!(!std::mem::replace(&mut seen[d], true), "permute: dimension {d} is named twice in {dims:?}");
+            assert!(
+                !std::mem::replace(&mut seen[d], true),
+                "permute: dimension {d} is named twice in {dims:?}"
+            );
         }
         let mut t = self.clone();
         t.shape = order.iter().map(|&d| self.shape[d]).collect();
@@ -57,7 +68,8 @@ impl Tensor {
             _ => false,
         };
         assert!(fits, "reshape: cannot view shape {:?} ({n} elements) as {shape:?}", self.shape());
-        let dims: Dims = shape.iter().map(|&d| if d < 0 { n / known } else { d as usize }).collect();
+        let dims: Dims =
+            shape.iter().map(|&d| if d < 0 { n / known } else { d as usize }).collect();
         self.with_shape(dims)
     }
 
@@ -158,7 +170,10 @@ impl Tensor {
     pub fn broadcast_to(&self, shape: &[usize]) -> Self {
         let strides = self.broadcast_strides(shape);
         let strides = strides.unwrap_or_else(|| {
-            panic!("broadcast_to: a tensor of shape {:?} does not broadcast to {shape:?}", self.shape())
+            panic!(
+                "broadcast_to: a tensor of shape {:?} does not broadcast to {shape:?}",
+                self.shape()
+            )
         });
         Self { buf: self.buf.clone(), shape: Dims::from_slice(shape), strides, offset: self.offset }
     }

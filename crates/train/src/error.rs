@@ -56,7 +56,9 @@ impl fmt::Display for TrainError {
             Self::MissingGradients(e) => e.fmt(f),
             Self::Clip { step, source } => write!(f, "step {step}: {source}"),
             Self::Step(e) => e.fmt(f),
-            Self::NoBatches { examples } => write!(f, "a dataset of {examples} examples gives no batch"),
+            Self::NoBatches { examples } => {
+                write!(f, "a dataset of {examples} examples gives no batch")
+            }
             Self::LearningRate { step, lr } => write!(f, "step {step}: a learning rate of {lr}"),
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Threads(e) => write!(f, "no thread pool: {e}"),

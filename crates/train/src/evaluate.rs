@@ -50,5 +50,9 @@ pub fn evaluate<M: ?Sized>(
     for batch in loader.epoch(data, 0) {
         average.add(&objective.outcome(model, &batch, &Tape::evaluation()));
     }
-    if average.count == 0 { Err(TrainError::NoBatches { examples: data.len() }) } else { Ok(average) }
+    if average.count == 0 {
+        Err(TrainError::NoBatches { examples: data.len() })
+    } else {
+        Ok(average)
+    }
 }

@@ -42,7 +42,12 @@ impl MetricsFile {
     ///
     /// # Errors
     /// [`TrainError::Io`] with the path.
-    pub fn write(&mut self, event: &str, step: u64, values: &[(&str, Option<f64>)]) -> Result<(), TrainError> {
+    pub fn write(
+        &mut self,
+        event: &str,
+        step: u64,
+        values: &[(&str, Option<f64>)],
+    ) -> Result<(), TrainError> {
         let mut line = Map::new();
         line.insert("event".into(), event.into());
         line.insert("step".into(), step.into());
@@ -77,13 +82,18 @@ mod tests {
 
     #[test]
     fn lines_are_json_and_keep_what_is_not_finite() {
-        let path = std::env::temp_dir().join(format!("gradus-metrics-{}/run/metrics.jsonl", std::process::id()));
+        let path = std::env::temp_dir()
+            .join(format!("gradus-metrics-{}/run/metrics.jsonl", std::process::id()));
         let mut file = MetricsFile::create(&path).unwrap();
-        file.write("step", 3, &[("loss", Some(0.1)), ("accuracy", None), ("lr", Some(f64::NAN))]).unwrap();
+        file.write("step", 3, &[("loss", Some(0.1)), ("accuracy", None), ("lr", Some(f64::NAN))])
+            .unwrap();
         file.write("epoch", 4, &[("loss", Some(f64::NEG_INFINITY))]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        assert_eq!(lines[0], serde_json::json!({"event": "step", "step": 3, "loss": 0.1, "lr": "NaN"}));
+        assert_eq!(
+            lines[0],
+            serde_json::json!({"event": "step", "step": 3, "loss": 0.1, "lr": "NaN"})
+        );
         assert_eq!(lines[1]["loss"], "-Infinity");
         std::fs::remove_dir_all(path.parent().unwrap().parent().unwrap()).unwrap();
     }

@@ -47,7 +47,9 @@ impl<M: ?Sized, F: Fn(&M, &Batch, &Tape) -> Outcome> Objective<M> for F {
 ///
 /// # Panics
 /// In use, when `label_smoothing` lies outside of [0, 1] or a label is none of the classes.
-pub fn classification<M: Layer + ?Sized>(label_smoothing: f64) -> impl Fn(&M, &Batch, &Tape) -> Outcome {
+pub fn classification<M: Layer + ?Sized>(
+    label_smoothing: f64,
+) -> impl Fn(&M, &Batch, &Tape) -> Outcome {
     move |model, batch, tape| {
         let logits = model.forward(&tape.constant(batch.inputs.clone()));
         let options = CrossEntropy::default().with_label_smoothing(label_smoothing);

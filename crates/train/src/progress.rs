@@ -61,7 +61,14 @@ impl Progress {
     }
 
     /// One epoch done.
-    pub fn epoch(&mut self, epoch: u64, train: &Average, validation: Option<&Average>, lr: f64, note: &str) {
+    pub fn epoch(
+        &mut self,
+        epoch: u64,
+        train: &Average,
+        validation: Option<&Average>,
+        lr: f64,
+        note: &str,
+    ) {
         let text = format!("{}{note}", self.text(epoch, train, validation, lr));
         if let Some(bar) = &self.bar {
             bar.println(&text);
@@ -92,8 +99,15 @@ impl Progress {
     }
 
     fn text(&self, epoch: u64, train: &Average, validation: Option<&Average>, lr: f64) -> String {
-        let percent = |a: &Average| a.accuracy.map_or(String::new(), |a| format!(" acc {:5.2}%", a * 100.0));
-        let mut text = format!("epoch {:>3}/{} | train loss {:.4}{}", epoch + 1, self.epochs, train.loss, percent(train));
+        let percent =
+            |a: &Average| a.accuracy.map_or(String::new(), |a| format!(" acc {:5.2}%", a * 100.0));
+        let mut text = format!(
+            "epoch {:>3}/{} | train loss {:.4}{}",
+            epoch + 1,
+            self.epochs,
+            train.loss,
+            percent(train)
+        );
         if let Some(v) = validation {
             text += &format!(" | val loss {:.4}{}", v.loss, percent(v));
         }
@@ -119,7 +133,14 @@ mod tests {
         let train = Average { loss: 0.25, accuracy: Some(0.5), count: 8 };
         progress.step(0, &train, 0.01, 8);
         let text = progress.text(0, &train, Some(&train), 0.01);
-        for part in ["epoch   1/10", "train loss 0.2500 acc 50.00%", "val loss 0.2500", "lr 1.00e-2", "examples/s", "s left"] {
+        for part in [
+            "epoch   1/10",
+            "train loss 0.2500 acc 50.00%",
+            "val loss 0.2500",
+            "lr 1.00e-2",
+            "examples/s",
+            "s left",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -8,9 +8,7 @@ use gradus_core::{GradientTransform, Schedule};
 use gradus_data::{DataLoader, Dataset};
 use gradus_stop::{EarlyStopping, Reason};
 
-use crate::{
-    Average, MetricsFile, Objective, Progress, Shown, TrainError, evaluate, train_step,
-};
+use crate::{Average, MetricsFile, Objective, Progress, Shown, TrainError, evaluate, train_step};
 
 /// How a [`Trainer`] trains.
 #[derive(Clone, Debug)]
@@ -164,7 +162,10 @@ impl Trainer {
         match self.config.threads {
             None => self.run(model, objective, data, loader, validation),
             Some(n) => {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().map_err(TrainError::Threads)?;
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(n)
+                    .build()
+                    .map_err(TrainError::Threads)?;
                 pool.install(|| self.run(model, objective, data, loader, validation))
             }
         }
@@ -183,7 +184,8 @@ impl Trainer {
             return Err(TrainError::NoBatches { examples: data.len() });
         }
         let mut metrics = self.config.metrics.as_ref().map(MetricsFile::create).transpose()?;
-        let mut progress = Progress::new(self.config.shown, self.config.epochs, self.config.epochs * batches);
+        let mut progress =
+            Progress::new(self.config.shown, self.config.epochs, self.config.epochs * batches);
         let mut best: Option<(u64, Snapshot)> = None;
         let mut epochs = Vec::new();
         let (mut step, mut stopped) = (0, None);
@@ -194,14 +196,23 @@ impl Trainer {
                 lr = self.schedule.value(step);
                 let tape = Tape::training(self.config.seed, step);
                 let outcome = objective.outcome(model, &batch, &tape);
-                let report =
-                    train_step(model, &outcome.loss, &mut *self.optimizer, lr, self.config.clip.as_ref(), step)?;
+                let report = train_step(
+                    model,
+                    &outcome.loss,
+                    &mut *self.optimizer,
+                    lr,
+                    self.config.clip.as_ref(),
+                    step,
+                )?;
                 train.add(&outcome);
                 progress.step(epoch, &train, lr, batch.indices.len());
                 if let Some(file) = &mut metrics {
                     let values = [
                         ("loss", Some(report.loss)),
-                        ("accuracy", outcome.correct.map(|c| c as f64 / outcome.count.max(1) as f64)),
+                        (
+                            "accuracy",
+                            outcome.correct.map(|c| c as f64 / outcome.count.max(1) as f64),
+                        ),
                         ("lr", Some(lr)),
                         ("grad_norm", Some(report.grad_norm)),
                         ("clipped", Some(f64::from(u8::from(report.clipped)))),
@@ -215,7 +226,9 @@ impl Trainer {
                 None => None,
             };
             let mut note = "";
-            if let (Some(average), Some(stop)) = (&held_out, validation.as_mut().and_then(|v| v.stop.as_mut())) {
+            if let (Some(average), Some(stop)) =
+                (&held_out, validation.as_mut().and_then(|v| v.stop.as_mut()))
+            {
                 let verdict = stop.observe(average.loss);
                 if verdict.improved {
                     best = Some((epoch, model.snapshot()));

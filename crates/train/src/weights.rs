@@ -26,7 +26,9 @@ pub fn save_weights(snapshot: &Snapshot, path: impl AsRef<Path>) -> Result<(), T
             snapshot.iter().map(|(name, t)| (name, t.clone(), little_endian(t))).collect();
         let views = bytes
             .iter()
-            .map(|(name, t, bytes)| Ok((*name, TensorView::new(dtype(t.dtype()), t.shape().to_vec(), bytes)?)))
+            .map(|(name, t, bytes)| {
+                Ok((*name, TensorView::new(dtype(t.dtype()), t.shape().to_vec(), bytes)?))
+            })
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(io::Error::other)?;
         let file = safetensors::serialize(views, None).map_err(io::Error::other)?;
@@ -35,7 +37,10 @@ pub fn save_weights(snapshot: &Snapshot, path: impl AsRef<Path>) -> Result<(), T
         }
         let beside = path.with_extension(format!("partial-{}", std::process::id()));
         let mut out = File::create(&beside)?;
-        let written = out.write_all(&file).and_then(|()| out.sync_all()).and_then(|()| std::fs::rename(&beside, path));
+        let written = out
+            .write_all(&file)
+            .and_then(|()| out.sync_all())
+            .and_then(|()| std::fs::rename(&beside, path));
         if written.is_err() {
             // The error that counts is the first one.
             let _ = std::fs::remove_file(&beside);
@@ -54,11 +59,13 @@ pub fn load_weights(path: impl AsRef<Path>) -> Result<Snapshot, TrainError> {
     let path = path.as_ref();
     let read = || -> io::Result<Snapshot> {
         let bytes = std::fs::read(path)?;
-        let invalid = |e: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, e.to_string());
+        let invalid =
+            |e: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, e.to_string());
         let file = SafeTensors::deserialize(&bytes).map_err(|e| invalid(&e))?;
         file.iter()
             .map(|(name, view)| {
-                let t = from_view(&view).ok_or_else(|| invalid(&format!("{name}: type {:?}", view.dtype())))?;
+                let t = from_view(&view)
+                    .ok_or_else(|| invalid(&format!("{name}: type {:?}", view.dtype())))?;
                 Ok((name.to_owned(), t))
             })
             .collect()
@@ -120,17 +127,25 @@ mod tests {
     fn weights_come_back_to_the_bit() {
         let path = file("round-trip.safetensors");
         let tensors = [
-            ("a.weight", Tensor::from_slice(&[1f32, f32::NAN, -0.0, 1e-45], &[2, 2]).transpose(0, 1)),
+            (
+                "a.weight",
+                Tensor::from_slice(&[1f32, f32::NAN, -0.0, 1e-45], &[2, 2]).transpose(0, 1),
+            ),
             ("count", Tensor::scalar(7i64)),
             ("half", Tensor::from_slice(&[bf16::from_f32(1.5)], &[1])),
             ("none", Tensor::zeros(&[0, 3], DType::F64)),
         ];
-        let snapshot: Snapshot = tensors.iter().map(|(n, t)| ((*n).to_owned(), t.clone())).collect();
+        let snapshot: Snapshot =
+            tensors.iter().map(|(n, t)| ((*n).to_owned(), t.clone())).collect();
         save_weights(&snapshot, &path).unwrap();
         let back = load_weights(&path).unwrap();
         for (name, t) in snapshot.iter() {
             let b = back.get(name).unwrap();
-            assert_eq!((t.shape(), t.dtype(), little_endian(t)), (b.shape(), b.dtype(), little_endian(b)), "{name}");
+            assert_eq!(
+                (t.shape(), t.dtype(), little_endian(t)),
+                (b.shape(), b.dtype(), little_endian(b)),
+                "{name}"
+            );
         }
         let first = std::fs::read(&path).unwrap();
         save_weights(&back, &path).unwrap();
@@ -141,7 +156,8 @@ mod tests {
     #[test]
     fn a_file_that_is_cut_short_is_an_error_that_names_it() {
         let path = file("short.safetensors");
-        let snapshot: Snapshot = [("w".to_owned(), Tensor::ones(&[64], DType::F32))].into_iter().collect();
+        let snapshot: Snapshot =
+            [("w".to_owned(), Tensor::ones(&[64], DType::F32))].into_iter().collect();
         save_weights(&snapshot, &path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         for len in 0..bytes.len() {

@@ -59,7 +59,8 @@ fn run(case: &Case, cell: Cell) -> Result<Answer, Failure> {
         let weights: Vec<CellWeights<'_>> = weights.iter().map(Weights::borrow).collect();
         let swapped = |v: &Var| if batch_first { v.clone() } else { v.transpose(0, 1) };
         let x = swapped(&i.var("x")?);
-        let zeros = || i.tape.constant(Tensor::zeros(&[weights.len(), x.shape()[0], hidden], x.dtype()));
+        let zeros =
+            || i.tape.constant(Tensor::zeros(&[weights.len(), x.shape()[0], hidden], x.dtype()));
         let h0 = i.find("h0")?.unwrap_or_else(zeros);
         let c0 = match cell {
             Cell::Lstm => Some(i.find("c0")?.unwrap_or_else(zeros)),

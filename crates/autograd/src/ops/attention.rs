@@ -20,14 +20,24 @@ impl Var {
     /// Vaswani et al.: Attention is all you need (2017). Dao, Fu, Ermon, Rudra, Ré: FlashAttention (2022).
     #[must_use]
     #[track_caller]
-    pub fn scaled_dot_product_attention(&self, k: &Self, v: &Self, options: &AttentionOptions) -> Self {
+    pub fn scaled_dot_product_attention(
+        &self,
+        k: &Self,
+        v: &Self,
+        options: &AttentionOptions,
+    ) -> Self {
         let [q, keys, values] = [self, k, v].map(|t| t.value().clone());
         let (y, lse) = q.scaled_dot_product_attention(&keys, &values, options);
         let (saved, options) = (y.clone(), options.clone());
         Self::op("scaled_dot_product_attention", &[self, k, v], y, move |g, sink| {
             let needs = [0, 1, 2].map(|i| sink.needs(i));
-            let grads =
-                q.scaled_dot_product_attention_grad([&keys, &values], &options, [&saved, &lse], &g, needs);
+            let grads = q.scaled_dot_product_attention_grad(
+                [&keys, &values],
+                &options,
+                [&saved, &lse],
+                &g,
+                needs,
+            );
             for (i, grad) in grads.into_iter().enumerate() {
                 if let Some(grad) = grad {
                     sink.add(i, grad);

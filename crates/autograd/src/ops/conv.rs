@@ -5,14 +5,20 @@ use gradus_tensor::ConvOptions;
 use crate::Var;
 
 impl Var {
-    /// Cross-correlation of images with zero padding: `y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`.
+    /// Cross-correlation of images with zero padding: `y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`, where `*`
+    /// slides the kernel over the image without turning it round.
+    ///
+    /// The gradient of the weight correlates input and upstream gradient, the gradient of the input spreads the
+    /// upstream gradient by the weight, and the gradient of the bias is a sum. Backward keeps the operands and makes
+    /// their patches again.
     ///
     /// # Shapes
     /// `x` (this value) `[N, C, H, W]`, `weight` `[O, C / groups, kh, kw]`, `bias` `[O]`, result `[N, O, H', W']` with
     /// `H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1`.
     ///
     /// # Panics
-    /// When shapes, groups or types do not fit.
+    /// When the shapes do not fit, the kernel is larger than the padded input, a stride, a dilation or the groups are
+    /// 0, or the types differ or are neither f32 nor f64.
     #[must_use]
     #[track_caller]
     pub fn conv2d(&self, weight: &Self, bias: Option<&Self>, options: ConvOptions<2>) -> Self {
@@ -40,18 +46,15 @@ impl Var {
     /// `x` (this value) `[N, C, L]`, `weight` `[O, C / groups, k]`, `bias` `[O]`, result `[N, O, L']`.
     ///
     /// # Panics
-    /// When shapes, groups or types do not fit.
+    /// When an operand is not 3-d, and as [`conv2d`](Self::conv2d).
     #[must_use]
     #[track_caller]
     pub fn conv1d(&self, weight: &Self, bias: Option<&Self>, options: ConvOptions<1>) -> Self {
-        for (what, t) in [("input", self), ("weight", weight)] {
-            assert_eq!(t.shape().len(), 3, "conv1d: an {what} of shape {:?}, expected 3 dimensions", t.shape());
-        }
-        let wide = ConvOptions::default()
-            .with_stride([1, options.stride[0]])
-            .with_padding([0, options.padding[0]])
-            .with_dilation([1, options.dilation[0]])
-            .with_groups(options.groups);
-        self.unsqueeze(2).conv2d(&weight.unsqueeze(2), bias, wide).squeeze(2)
+        let (x, w) = (self.shape(), weight.shape());
+        assert!(
+            x.len() == 3 && w.len() == 3,
+            "conv1d: input {x:?} and weight {w:?} have to be 3-d"
+        );
+        self.unsqueeze(2).conv2d(&weight.unsqueeze(2), bias, options.into()).squeeze(2)
     }
 }

@@ -1,6 +1,9 @@
 //! Losses of classification.
 
-use gradus_tensor::{Element, FloatElement, Real, Tensor, kernel, par, sum_row, with_real};
+mod rows;
+
+use gradus_tensor::{Element, FloatElement, Real, Tensor, par, with_real};
+use rows::{Soft, grad_rows, soft_loss_rows};
 
 use super::loss::Reduction;
 use crate::{DType, Var};
@@ -62,77 +65,6 @@ impl CrossEntropy {
     }
 }
 
-/// The soft part of a target: `w_c (a q_c + b)` for class c, where no `q` means 0 and no `w` means 1.
-#[derive(Clone, Copy)]
-struct Soft<'a, T> {
-    q: Option<&'a [T]>,
-    w: Option<&'a [T]>,
-    a: T,
-    b: T,
-}
-
-impl<T: Real> Soft<'_, T> {
-    /// Writes the coefficients of row `i`.
-    #[inline(always)]
-    fn write(&self, i: usize, out: &mut [T]) {
-        match self.q {
-            Some(q) => {
-                let q = &q[i * out.len()..];
-                for (o, &q) in out.iter_mut().zip(q) {
-                    *o = self.a * q + self.b;
-                }
-            }
-            None => out.fill(self.b),
-        }
-        if let Some(w) = self.w {
-            for (o, &w) in out.iter_mut().zip(w) {
-                *o *= w;
-            }
-        }
-    }
-}
-
-kernel! {
-    /// For rows from `first` on, `out = (-sum_c t_c ln p_c, sum_c t_c)` with the soft target `t`.
-    fn soft_loss_rows['a, T: Real]['a, T](x: &'a [T], parts: &'a [T], soft: Soft<'a, T>, n: usize, first: usize, out: &'a mut [T]) -> () {
-        let mut t = vec![T::ZERO; n];
-        for (i, out) in (first..).zip(out.chunks_exact_mut(2)) {
-            let (x, max, log_sum) = (&x[i * n..(i + 1) * n], parts[2 * i], parts[2 * i + 1]);
-            soft.write(i, &mut t);
-            out[1] = sum_row(&t);
-            for (t, &x) in t.iter_mut().zip(x) {
-                // A class that is not asked for costs nothing, even if it is impossible.
-                *t = if *t == T::ZERO { T::ZERO } else { *t * (log_sum - (x - max)) };
-            }
-            out[0] = sum_row(&t);
-        }
-    }
-}
-
-kernel! {
-    /// For rows from `first` on, `out = scale (mass p - t)` with the soft target `t`; `rows` holds (scale, mass).
-    fn grad_rows['a, T: Real]['a, T](x: &'a [T], parts: &'a [T], rows: &'a [(T, T)], soft: Option<Soft<'a, T>>, n: usize, first: usize, out: &'a mut [T]) -> () {
-        let mut t = vec![T::ZERO; if soft.is_some() { n } else { 0 }];
-        for (i, out) in (first..).zip(out.chunks_exact_mut(n)) {
-            let (scale, mass) = rows[i];
-            if scale == T::ZERO {
-                out.fill(T::ZERO);
-                continue;
-            }
-            let (x, max, log_sum, whole) = (&x[i * n..(i + 1) * n], parts[2 * i], parts[2 * i + 1], scale * mass);
-            for (o, &x) in out.iter_mut().zip(x) {
-                *o = whole * ((x - max) - log_sum).exp_();
-            }
-            if let Some(soft) = soft {
-                soft.write(i, &mut t);
-                for (o, &t) in out.iter_mut().zip(&t) {
-                    *o = *o - scale * t;
-                }
-            }
-        }
-    }
-}
-
 /// What the forward of a cross-entropy leaves for its backward.
 struct Saved {
     /// Logits as `[.., classes]`, dense; shares the buffer of the input where that is so already.
@@ -171,7 +103,8 @@ impl Saved {
     fn label<T: Real>(&self, i: usize) -> Option<(usize, T)> {
         let label = self.target.as_slice::<i64>()[i];
         (label != self.options.ignore_index).then(|| {
-            let w = self.options.weight.as_ref().map_or(T::ONE, |w| w.as_slice::<T>()[label as usize]);
+            let w =
+                self.options.weight.as_ref().map_or(T::ONE, |w| w.as_slice::<T>()[label as usize]);
             (label as usize, w)
         })
     }
@@ -207,7 +140,8 @@ impl Saved {
     /// The gradient of the logits, for the gradient `scale(i)` of row `i`'s loss.
     fn backward<T: Real>(&self, scale: impl Fn(usize) -> f64) -> Tensor {
         let n = self.classes();
-        let (x, parts, soft) = (self.x.as_slice::<T>(), self.parts.as_slice::<T>(), self.soft::<T>());
+        let (x, parts, soft) =
+            (self.x.as_slice::<T>(), self.parts.as_slice::<T>(), self.soft::<T>());
         let labels = self.is_labels();
         let rows: Vec<(T, T)> = (self.masses.iter().enumerate())
             .map(|(i, &mass)| {
@@ -245,12 +179,23 @@ fn order_from_last(ndim: usize, dim: usize) -> Vec<isize> {
 
 /// The dimension that holds the classes (1, or 0 of a single row), after the checks that both losses share.
 #[track_caller]
-fn class_dim(op: &str, input: &Tensor, target: &Tensor, weight: Option<&Tensor>, ignore_index: i64) -> usize {
+fn class_dim(
+    op: &str,
+    input: &Tensor,
+    target: &Tensor,
+    weight: Option<&Tensor>,
+    ignore_index: i64,
+) -> usize {
     assert!(input.ndim() > 0, "{op}: an input of shape [] has no classes");
     let dim = usize::from(input.ndim() > 1);
     let classes = input.shape()[dim];
     if let Some(w) = weight {
-        assert_eq!(w.shape(), [classes], "{op}: shape of the weight for an input of shape {:?}", input.shape());
+        assert_eq!(
+            w.shape(),
+            [classes],
+            "{op}: shape of the weight for an input of shape {:?}",
+            input.shape()
+        );
         assert_eq!(w.dtype(), input.dtype(), "{op}: types of the weight and the input");
     }
     if target.dtype() != DType::I64 {
@@ -258,7 +203,12 @@ fn class_dim(op: &str, input: &Tensor, target: &Tensor, weight: Option<&Tensor>,
     }
     let mut rows = input.shape().to_vec();
     rows.remove(dim);
-    assert_eq!(target.shape(), rows, "{op}: shape of the labels for an input of shape {:?}", input.shape());
+    assert_eq!(
+        target.shape(),
+        rows,
+        "{op}: shape of the labels for an input of shape {:?}",
+        input.shape()
+    );
     for (row, &label) in target.contiguous().as_slice::<i64>().iter().enumerate() {
         assert!(
             (0..classes as i64).contains(&label) || label == ignore_index,
@@ -299,14 +249,26 @@ impl Var {
     pub fn cross_entropy(&self, target: &Tensor, options: &CrossEntropy) -> Self {
         const OP: &str = "cross_entropy";
         let (input, e) = (self.value(), options.label_smoothing);
-        assert!((0.0..=1.0).contains(&e), "{OP}: label_smoothing is {e}; it has to be within [0, 1]");
+        assert!(
+            (0.0..=1.0).contains(&e),
+            "{OP}: label_smoothing is {e}; it has to be within [0, 1]"
+        );
         let dim = class_dim(OP, input, target, options.weight.as_ref(), options.ignore_index);
-        let (order, back) = (order_with_last(input.ndim(), dim), order_from_last(input.ndim(), dim));
+        let (order, back) =
+            (order_with_last(input.ndim(), dim), order_from_last(input.ndim(), dim));
         let target = if target.dtype() == DType::I64 {
             target.contiguous()
         } else {
-            assert_eq!(target.shape(), input.shape(), "{OP}: shapes of the probabilities and the input");
-            assert_eq!(target.dtype(), input.dtype(), "{OP}: types of the probabilities and the input");
+            assert_eq!(
+                target.shape(),
+                input.shape(),
+                "{OP}: shapes of the probabilities and the input"
+            );
+            assert_eq!(
+                target.dtype(),
+                input.dtype(),
+                "{OP}: types of the probabilities and the input"
+            );
             target.permute(&order).contiguous()
         };
         let mut options = options.clone();
@@ -341,7 +303,13 @@ impl Var {
     /// When shapes or types do not fit, the labels are not i64, or one is neither a class nor `ignore_index`.
     #[must_use]
     #[track_caller]
-    pub fn nll_loss(&self, target: &Tensor, weight: Option<&Tensor>, ignore_index: i64, reduction: Reduction) -> Self {
+    pub fn nll_loss(
+        &self,
+        target: &Tensor,
+        weight: Option<&Tensor>,
+        ignore_index: i64,
+        reduction: Reduction,
+    ) -> Self {
         const OP: &str = "nll_loss";
         assert_eq!(target.dtype(), DType::I64, "{OP}: type of the labels");
         let dim = class_dim(OP, self.value(), target, weight, ignore_index);
@@ -350,7 +318,8 @@ impl Var {
         let batch = if shape.len() > 1 { shape[0] } else { 1 };
         let labels = target.to_vec::<i64>();
         // Where the label of row i stands in the input, and the class.
-        let place = move |i: usize, label: i64| (i / inner * classes + label as usize) * inner + i % inner;
+        let place =
+            move |i: usize, label: i64| (i / inner * classes + label as usize) * inner + i % inner;
         with_real!(OP, self.dtype(), T => {
             let weight = weight.map(|w| w.to_vec::<T>());
             let counted = labels.into_iter().enumerate().filter(move |&(_, label)| label != ignore_index);

@@ -16,7 +16,9 @@ impl Var {
     pub fn gather(&self, dim: isize, index: &Tensor) -> Self {
         let y = self.value().gather(dim, index);
         let (shape, index) = (self.shape().to_vec(), index.clone());
-        Self::op("gather", &[self], y, move |g, sink| sink.add(0, g.scatter_sum(&shape, dim, &index)))
+        Self::op("gather", &[self], y, move |g, sink| {
+            sink.add(0, g.scatter_sum(&shape, dim, &index))
+        })
     }
 
     /// The slices that `index` (i64, 1-dimensional) names along a dimension, in its order.
@@ -29,7 +31,9 @@ impl Var {
         let y = self.value().index_select(dim, index);
         let (shape, index) = (self.shape().to_vec(), index.clone());
         let size = shape[gradus_tensor::normalize_dim("index_select", dim, shape.len())];
-        Self::op("index_select", &[self], y, move |g, sink| sink.add(0, g.index_sum(dim, size, &index, None)))
+        Self::op("index_select", &[self], y, move |g, sink| {
+            sink.add(0, g.index_sum(dim, size, &index, None))
+        })
     }
 
     /// Rows of this table `[V, D]`, one for each index (i64) of any shape: the result is `[index.., D]`.
@@ -45,7 +49,10 @@ impl Var {
         };
         let skip = padding_idx.map(|p| {
             let row = if p < 0 { p + rows as isize } else { p };
-            assert!((0..rows as isize).contains(&row), "embedding: padding_idx {p} in a table of {rows} rows");
+            assert!(
+                (0..rows as isize).contains(&row),
+                "embedding: padding_idx {p} in a table of {rows} rows"
+            );
             row as usize
         });
         let mut shape = index.shape().to_vec();

@@ -158,7 +158,11 @@ fn paired(
 
 #[track_caller]
 fn same_shape(name: &str, input: &Var, target: &Tensor) {
-    assert_eq!(input.shape(), target.shape(), "{name}: shapes of the input and its target (they do not broadcast)");
+    assert_eq!(
+        input.shape(),
+        target.shape(),
+        "{name}: shapes of the input and its target (they do not broadcast)"
+    );
 }
 
 impl Var {
@@ -225,7 +229,13 @@ impl Var {
     #[track_caller]
     pub fn kl_div(&self, target: &Self, log_target: bool, reduction: Reduction) -> Self {
         if log_target {
-            paired("kl_div", (self, target), reduction, KlLog {}, (KlLogSlope {}, KlLogTargetSlope {}))
+            paired(
+                "kl_div",
+                (self, target),
+                reduction,
+                KlLog {},
+                (KlLogSlope {}, KlLogTargetSlope {}),
+            )
         } else {
             paired("kl_div", (self, target), reduction, Kl {}, (KlSlope {}, KlTargetSlope {}))
         }
@@ -259,12 +269,17 @@ impl Var {
             None => x.zip(&y, Bce {}),
         });
         let (total, batch) = sizes(&losses);
-        Self::op("bce_with_logits", &[self], reduction.apply(losses, total, batch), move |g, sink| {
-            let slopes = weighted(match &positive {
-                Some(p) => x.zip3(&y, p, WeightedBceSlope {}),
-                None => x.zip(&y, BceSlope {}),
-            });
-            sink.add(0, reduction.spread(slopes, &g));
-        })
+        Self::op(
+            "bce_with_logits",
+            &[self],
+            reduction.apply(losses, total, batch),
+            move |g, sink| {
+                let slopes = weighted(match &positive {
+                    Some(p) => x.zip3(&y, p, WeightedBceSlope {}),
+                    None => x.zip(&y, BceSlope {}),
+                });
+                sink.add(0, reduction.spread(slopes, &g));
+            },
+        )
     }
 }

@@ -27,8 +27,10 @@ impl Var {
         Self::op("matmul", &[self, other], y, move |g, sink| {
             // Vectors become matrices, and so does the gradient of what they gave.
             let (left, right) = (a.ndim() == 1, b.ndim() == 1);
-            let (wide_a, wide_b) =
-                (if left { a.unsqueeze(0) } else { a.clone() }, if right { b.unsqueeze(1) } else { b.clone() });
+            let (wide_a, wide_b) = (
+                if left { a.unsqueeze(0) } else { a.clone() },
+                if right { b.unsqueeze(1) } else { b.clone() },
+            );
             let g = if right { g.unsqueeze(-1) } else { g };
             let g = if left { g.unsqueeze(-2) } else { g };
             if sink.needs(0) {

@@ -19,7 +19,9 @@ impl Var {
         }
         let (y, places) = self.value().max_pool2d_with_places(options);
         let shape = self.shape().to_vec();
-        Self::op("max_pool2d", &[self], y, move |g, sink| sink.add(0, g.max_pool2d_grad(&places, &shape, options)))
+        Self::op("max_pool2d", &[self], y, move |g, sink| {
+            sink.add(0, g.max_pool2d_grad(&places, &shape, options))
+        })
     }
 
     /// The mean of each window of `[N, C, H, W]`; padding counts as zeros.
@@ -31,7 +33,9 @@ impl Var {
     pub fn avg_pool2d(&self, options: AvgPoolOptions) -> Self {
         let shape = self.shape().to_vec();
         let y = self.value().avg_pool2d(options);
-        Self::op("avg_pool2d", &[self], y, move |g, sink| sink.add(0, g.avg_pool2d_grad(&shape, options)))
+        Self::op("avg_pool2d", &[self], y, move |g, sink| {
+            sink.add(0, g.avg_pool2d_grad(&shape, options))
+        })
     }
 
     /// The means of `output[0]` by `output[1]` windows that cover `[N, C, H, W]`: window `i` of `m` along a dimension
@@ -44,6 +48,8 @@ impl Var {
     pub fn adaptive_avg_pool2d(&self, output: [usize; 2]) -> Self {
         let shape = self.shape().to_vec();
         let y = self.value().adaptive_avg_pool2d(output);
-        Self::op("adaptive_avg_pool2d", &[self], y, move |g, sink| sink.add(0, g.adaptive_avg_pool2d_grad(&shape)))
+        Self::op("adaptive_avg_pool2d", &[self], y, move |g, sink| {
+            sink.add(0, g.adaptive_avg_pool2d_grad(&shape))
+        })
     }
 }

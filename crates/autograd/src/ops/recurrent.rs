@@ -39,16 +39,30 @@ impl Var {
     /// When shapes or types do not fit, or `c0` is missing for an LSTM or given to another cell.
     #[must_use]
     #[track_caller]
-    pub fn recur(&self, cell: Cell, weights: CellWeights<'_>, h0: &Self, c0: Option<&Self>, reverse: bool) -> States {
+    pub fn recur(
+        &self,
+        cell: Cell,
+        weights: CellWeights<'_>,
+        h0: &Self,
+        c0: Option<&Self>,
+        reverse: bool,
+    ) -> States {
         let CellWeights { weight_ih, weight_hh, biases } = weights;
         let &[n, t, width] = self.shape() else {
             panic!("{}: expected [N, T, input], got shape {:?}", cell.name(), self.shape())
         };
-        assert_eq!(weight_ih.shape()[1], width, "{}: columns of weight_ih and width of the input", cell.name());
+        assert_eq!(
+            weight_ih.shape()[1],
+            width,
+            "{}: columns of weight_ih and width of the input",
+            cell.name()
+        );
         let x = self.value().contiguous();
         let w_ih = weight_ih.value().clone();
-        let projected = x.view(&[n * t, width]).matmul(&w_ih.transpose(0, 1)).view(&[n, t, w_ih.shape()[0]]);
-        let layer = Recurrence::new(cell, weight_hh.value(), h0.value(), c0.map(Self::value), reverse);
+        let projected =
+            x.view(&[n * t, width]).matmul(&w_ih.transpose(0, 1)).view(&[n, t, w_ih.shape()[0]]);
+        let layer =
+            Recurrence::new(cell, weight_hh.value(), h0.value(), c0.map(Self::value), reverse);
         let out = layer.forward(projected, biases.map(|b| b.map(Self::value)));
 
         let mut inputs = vec![self, weight_ih, weight_hh, h0];
@@ -136,7 +150,11 @@ impl Var {
                 hn.push(out.hn);
                 cn.extend(out.cn);
             }
-            x = if ys.len() == 1 { ys.remove(0) } else { Self::concat(&ys.iter().collect::<Vec<_>>(), 2) };
+            x = if ys.len() == 1 {
+                ys.remove(0)
+            } else {
+                Self::concat(&ys.iter().collect::<Vec<_>>(), 2)
+            };
         }
         let stack = |v: &[Self]| Self::stack(&v.iter().collect::<Vec<_>>(), 0);
         let cn = (!cn.is_empty()).then(|| stack(&cn));

@@ -11,7 +11,8 @@ elementwise_ops! {
 
 /// A reduced tensor of `shape`'s dimensions with the reduced ones at size 1, whether they were kept or not.
 fn keep_dims(reduced: &Tensor, shape: &[usize], dims: &[usize]) -> Tensor {
-    let kept: Vec<usize> = shape.iter().enumerate().map(|(i, &n)| if dims.contains(&i) { 1 } else { n }).collect();
+    let kept: Vec<usize> =
+        shape.iter().enumerate().map(|(i, &n)| if dims.contains(&i) { 1 } else { n }).collect();
     reduced.view(&kept)
 }
 
@@ -167,6 +168,8 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn cumsum(&self, dim: isize) -> Self {
-        Self::op("cumsum", &[self], self.value().cumsum(dim), move |g, sink| sink.add(0, g.cumsum_reversed(dim)))
+        Self::op("cumsum", &[self], self.value().cumsum(dim), move |g, sink| {
+            sink.add(0, g.cumsum_reversed(dim))
+        })
     }
 }

@@ -117,7 +117,12 @@ impl Var {
     pub fn split(&self, sizes: &[usize], dim: isize) -> Vec<Self> {
         let d = normalize_dim("split", dim, self.shape().len());
         let n = self.shape()[d];
-        assert_eq!(sizes.iter().sum::<usize>(), n, "split: parts {sizes:?} of dimension {d} of {:?}", self.shape());
+        assert_eq!(
+            sizes.iter().sum::<usize>(),
+            n,
+            "split: parts {sizes:?} of dimension {d} of {:?}",
+            self.shape()
+        );
         let mut start = 0;
         let cut = |&size: &usize| {
             let part = self.value().narrow(d as isize, start, size);
@@ -129,7 +134,8 @@ impl Var {
         let dtype = self.dtype();
         Self::op_multi("split", &[self], parts, move |grads, sink| {
             let all = grads.into_iter().zip(&shapes);
-            let all: Vec<Tensor> = all.map(|(g, s)| g.unwrap_or_else(|| Tensor::zeros(s, dtype))).collect();
+            let all: Vec<Tensor> =
+                all.map(|(g, s)| g.unwrap_or_else(|| Tensor::zeros(s, dtype))).collect();
             sink.add(0, Tensor::concat(&all.iter().collect::<Vec<_>>(), d as isize));
         })
     }

@@ -36,7 +36,9 @@ impl Var {
     pub fn log_softmax(&self, dim: isize) -> Self {
         let y = self.value().log_softmax(dim);
         let saved = y.clone();
-        Self::op("log_softmax", &[self], y, move |g, sink| sink.add(0, saved.log_softmax_grad(&g, dim)))
+        Self::op("log_softmax", &[self], y, move |g, sink| {
+            sink.add(0, saved.log_softmax_grad(&g, dim))
+        })
     }
 
     /// `y = ln sum e^x` along `dims` (none given: along all). All negative infinity, or nothing, gives negative

@@ -11,8 +11,6 @@ use crate::Var;
 
 /// `sqrt(2 / pi)`.
 const TANH_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
-/// `1 / sqrt(2 pi)`.
-const NORMAL_PEAK: f64 = 0.5 * TANH_SCALE;
 /// The cubic term of the tanh formula of GELU.
 const TANH_CUBIC: f64 = 0.044_715;
 
@@ -67,10 +65,10 @@ elementwise_ops! {
         let s = x.sigmoid_();
         g * (s * (T::ONE + x * (T::ONE - s)))
     };
-    Gelu() "gelu" 2.0 |self, x| T::lit(0.5) * x * (T::ONE + (x * T::lit(FRAC_1_SQRT_2)).erf_());
-    GeluGrad() "gelu" 3.0 |self, g, x| {
-        let below = T::lit(0.5) * (T::ONE + (x * T::lit(FRAC_1_SQRT_2)).erf_());
-        g * (below + x * (T::lit(NORMAL_PEAK) * (T::lit(-0.5) * x * x).exp_()))
+    Gelu() "gelu" 1.0 |self, x| x * x.normal_().0;
+    GeluGrad() "gelu" 1.5 |self, g, x| {
+        let (below, density) = x.normal_();
+        g * (below + x * density)
     };
     GeluTanh() "gelu_tanh" 1.5 |self, x| {
         let inner = T::lit(TANH_SCALE) * (x + T::lit(TANH_CUBIC) * x * x * x);
@@ -212,6 +210,11 @@ impl Var {
     #[track_caller]
     pub fn softplus(&self, beta: f64, threshold: f64) -> Self {
         let x = self.value();
-        pointwise(self, x.map(Softplus { beta, threshold }), x.clone(), SoftplusGrad { beta, threshold })
+        pointwise(
+            self,
+            x.map(Softplus { beta, threshold }),
+            x.clone(),
+            SoftplusGrad { beta, threshold },
+        )
     }
 }

@@ -1,7 +1,7 @@
 //! Means over windows.
 
 use super::{MaxPoolOptions, Planes};
-use crate::{Real, Tensor, kernel, par, with_real};
+use crate::{Real, Tensor, kernel, par, sum_row, with_real};
 
 /// Windows of [`Tensor::avg_pool2d`].
 ///
@@ -194,7 +194,10 @@ kernel! {
                 }
             }
             for (out, column) in out.iter_mut().zip(&m.columns) {
-                *out = sum(&sums[column.start..column.end]) / T::lit((row.count * column.count) as f64);
+                let sums = &sums[column.start..column.end];
+                // Most windows are too short for lanes.
+                let sum = if sums.len() < 16 { sums.iter().copied().sum() } else { sum_row(sums) };
+                *out = sum / T::lit((row.count * column.count) as f64);
             }
         }
     }
@@ -219,25 +222,6 @@ kernel! {
             }
         }
     }
-}
-
-/// A sum in blocks of lanes, so that a long row does not run up one error.
-#[inline(always)]
-fn sum<T: Real>(x: &[T]) -> T {
-    if x.len() < 16 {
-        return x.iter().copied().sum();
-    }
-    let block = |x: &[T]| {
-        let (chunks, rest) = x.as_chunks::<16>();
-        let mut lanes = [T::ZERO; 16];
-        for chunk in chunks {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane += x;
-            }
-        }
-        lanes.iter().chain(rest).copied().sum::<T>()
-    };
-    x.chunks(1024).map(block).sum()
 }
 
 impl Tensor {

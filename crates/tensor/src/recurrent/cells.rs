@@ -37,13 +37,7 @@ impl<'a, T> Rows<'a, T> {
 
 /// Cuts a row into its gate blocks.
 #[inline(always)]
-fn blocks<T, const G: usize>(row: &[T], hidden: usize) -> [&[T]; G] {
-    std::array::from_fn(|g| &row[g * hidden..(g + 1) * hidden])
-}
-
-/// Cuts a row into its gate blocks for writing.
-#[inline(always)]
-fn blocks_mut<T, const G: usize>(row: &mut [T], hidden: usize) -> [&mut [T]; G] {
+fn blocks<T, const G: usize>(row: &mut [T], hidden: usize) -> [&mut [T]; G] {
     let mut rest = row;
     std::array::from_fn(|_| {
         let (block, later) = std::mem::take(&mut rest).split_at_mut(hidden);
@@ -52,35 +46,32 @@ fn blocks_mut<T, const G: usize>(row: &mut [T], hidden: usize) -> [&mut [T]; G] 
     })
 }
 
-// One row of one step each. That the blocks are arguments of their own tells the compiler that they do not overlap,
-// without which it does not vectorise.
+/// `gate = f(gate + state + bias)`
+#[inline(always)]
+fn activate<T: Real>(gate: &mut [T], state: &[T], bias: &[T], f: impl Fn(T) -> T) {
+    for ((g, &s), &b) in gate.iter_mut().zip(state).zip(bias) {
+        *g = f(*g + s + b);
+    }
+}
+
+/// `a += b`
+#[inline(always)]
+fn add<T: Real>(a: &mut [T], b: &[T]) {
+    for (a, &b) in a.iter_mut().zip(b) {
+        *a += b;
+    }
+}
+
+// One row of one step each, in passes over few slices that are arguments of their own: so the compiler sees that they do
+// not overlap, without which it does not vectorise.
 
 #[inline(always)]
-fn lstm_row<T: Real>(
-    bias: [&[T]; 4],
-    state: [&[T]; 4],
-    i: &mut [T],
-    f: &mut [T],
-    g: &mut [T],
-    o: &mut [T],
-    cells: &mut [T],
-    y: &mut [T],
-    h: &mut [T],
-    c: &mut [T],
-) {
+fn lstm_row<T: Real>(i: &[T], f: &[T], g: &[T], o: &[T], h: &mut [T], c: &mut [T]) {
     let n = h.len();
-    let ([bi, bf, bg, bo], [si, sf, sg, so]) = (bias.map(|b| &b[..n]), state.map(|s| &s[..n]));
-    let (i, f, g, o) = (&mut i[..n], &mut f[..n], &mut g[..n], &mut o[..n]);
-    let (cells, y, c) = (&mut cells[..n], &mut y[..n], &mut c[..n]);
+    let (i, f, g, o, c) = (&i[..n], &f[..n], &g[..n], &o[..n], &mut c[..n]);
     for j in 0..n {
-        i[j] = (i[j] + si[j] + bi[j]).sigmoid_();
-        f[j] = (f[j] + sf[j] + bf[j]).sigmoid_();
-        g[j] = (g[j] + sg[j] + bg[j]).tanh_();
-        o[j] = (o[j] + so[j] + bo[j]).sigmoid_();
         c[j] = f[j] * c[j] + i[j] * g[j];
-        cells[j] = c[j];
         h[j] = o[j] * c[j].tanh_();
-        y[j] = h[j];
     }
 }
 
@@ -90,38 +81,43 @@ kernel! {
     ) -> () {
         let n = at.hidden;
         for r in 0..at.rows {
-            let [i, f, g, o] = blocks_mut(&mut gates[at.range(r, 4 * n)], n);
-            let (own, seq) = (r * n..(r + 1) * n, at.range(r, n));
-            let (cells, y) = (&mut cells[seq.clone()], &mut y[seq]);
-            lstm_row(blocks(bias, n), blocks(&state[4 * n * r..], n), i, f, g, o, cells, y, &mut h[own.clone()], &mut c[own]);
+            let gates = &mut gates[at.range(r, 4 * n)];
+            let state = &state[4 * n * r..][..4 * n];
+            activate(&mut gates[..2 * n], &state[..2 * n], &bias[..2 * n], T::sigmoid_);
+            activate(&mut gates[2 * n..3 * n], &state[2 * n..3 * n], &bias[2 * n..3 * n], T::tanh_);
+            activate(&mut gates[3 * n..], &state[3 * n..], &bias[3 * n..], T::sigmoid_);
+            let [i, f, g, o] = blocks(gates, n);
+            let (h, c) = (&mut h[r * n..(r + 1) * n], &mut c[r * n..(r + 1) * n]);
+            lstm_row(i, f, g, o, h, c);
+            cells[at.range(r, n)].copy_from_slice(c);
+            y[at.range(r, n)].copy_from_slice(h);
         }
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 fn lstm_grad_row<T: Real>(
-    dy: &[T],
     cell: &[T],
     before: &[T],
     i: &mut [T],
     f: &mut [T],
     g: &mut [T],
     o: &mut [T],
-    dh: &mut [T],
+    dh: &[T],
     dc: &mut [T],
 ) {
     let n = dh.len();
-    let (dy, cell, before) = (&dy[..n], &cell[..n], &before[..n]);
+    let (cell, before) = (&cell[..n], &before[..n]);
     let (i, f, g, o, dc) = (&mut i[..n], &mut f[..n], &mut g[..n], &mut o[..n], &mut dc[..n]);
     for j in 0..n {
         let (vi, vf, vg, vo) = (i[j], f[j], g[j], o[j]);
-        let dh = dh[j] + dy[j];
         let tanh = cell[j].tanh_();
-        let d = dc[j] + dh * vo * (T::ONE - tanh * tanh);
+        let d = dc[j] + dh[j] * vo * (T::ONE - tanh * tanh);
         i[j] = d * vg * vi * (T::ONE - vi);
         f[j] = d * before[j] * vf * (T::ONE - vf);
         g[j] = d * vi * (T::ONE - vg * vg);
-        o[j] = dh * tanh * vo * (T::ONE - vo);
+        o[j] = dh[j] * tanh * vo * (T::ONE - vo);
         dc[j] = d * vf;
     }
 }
@@ -132,35 +128,21 @@ kernel! {
     ) -> () {
         let n = at.hidden;
         for r in 0..at.rows {
-            let [i, f, g, o] = blocks_mut(&mut gates[at.range(r, 4 * n)], n);
-            let own = r * n..(r + 1) * n;
-            let (dh, dc) = (&mut dh[own.clone()], &mut dc[own]);
-            lstm_grad_row(dy.row(r, n), cells.row(r, n), before.row(r, n), i, f, g, o, dh, dc);
+            let [i, f, g, o] = blocks(&mut gates[at.range(r, 4 * n)], n);
+            let (dh, dc) = (&mut dh[r * n..(r + 1) * n], &mut dc[r * n..(r + 1) * n]);
+            add(dh, dy.row(r, n));
+            lstm_grad_row(cells.row(r, n), before.row(r, n), i, f, g, o, dh, dc);
         }
     }
 }
 
 #[inline(always)]
-fn gru_row<T: Real>(
-    bias: [&[T]; 4],
-    state: [&[T]; 3],
-    r: &mut [T],
-    z: &mut [T],
-    n: &mut [T],
-    inner: &mut [T],
-    y: &mut [T],
-    h: &mut [T],
-) {
+fn gru_row<T: Real>(r: &[T], z: &[T], n: &mut [T], bias: &[T], inner: &[T], h: &mut [T]) {
     let len = h.len();
-    let ([br, bz, bn, bh], [sr, sz, sn]) = (bias.map(|b| &b[..len]), state.map(|s| &s[..len]));
-    let (r, z, n, inner, y) = (&mut r[..len], &mut z[..len], &mut n[..len], &mut inner[..len], &mut y[..len]);
+    let (r, z, n, bias, inner) = (&r[..len], &z[..len], &mut n[..len], &bias[..len], &inner[..len]);
     for j in 0..len {
-        r[j] = (r[j] + sr[j] + br[j]).sigmoid_();
-        z[j] = (z[j] + sz[j] + bz[j]).sigmoid_();
-        inner[j] = sn[j] + bh[j];
-        n[j] = (n[j] + bn[j] + r[j] * inner[j]).tanh_();
+        n[j] = (n[j] + bias[j] + r[j] * inner[j]).tanh_();
         h[j] = (T::ONE - z[j]) * n[j] + z[j] * h[j];
-        y[j] = h[j];
     }
 }
 
@@ -170,39 +152,41 @@ kernel! {
     ) -> () {
         let n = at.hidden;
         for row in 0..at.rows {
-            let [r, z, new] = blocks_mut(&mut gates[at.range(row, 3 * n)], n);
-            let seq = at.range(row, n);
-            let (inner, y) = (&mut inner[seq.clone()], &mut y[seq]);
-            gru_row(blocks(bias, n), blocks(&state[3 * n * row..], n), r, z, new, inner, y, &mut h[row * n..(row + 1) * n]);
+            let gates = &mut gates[at.range(row, 3 * n)];
+            let state = &state[3 * n * row..][..3 * n];
+            activate(&mut gates[..2 * n], &state[..2 * n], &bias[..2 * n], T::sigmoid_);
+            let inner = &mut inner[at.range(row, n)];
+            inner.copy_from_slice(&state[2 * n..]);
+            add(inner, &bias[3 * n..]);
+            let [r, z, new] = blocks(gates, n);
+            let h = &mut h[row * n..(row + 1) * n];
+            gru_row(r, z, new, &bias[2 * n..3 * n], inner, h);
+            y[at.range(row, n)].copy_from_slice(h);
         }
     }
 }
 
+/// `through_state` comes as the gate r and leaves as the gradient of what r was multiplied with.
 #[inline(always)]
 fn gru_grad_row<T: Real>(
-    dy: &[T],
     inner: &[T],
     before: &[T],
     r: &mut [T],
     z: &mut [T],
     n: &mut [T],
-    state_side: [&mut [T]; 3],
+    through_state: &mut [T],
     dh: &mut [T],
 ) {
     let len = dh.len();
-    let (dy, inner, before) = (&dy[..len], &inner[..len], &before[..len]);
+    let (inner, before, through_state) = (&inner[..len], &before[..len], &mut through_state[..len]);
     let (r, z, n) = (&mut r[..len], &mut z[..len], &mut n[..len]);
-    let [sr, sz, sn] = state_side.map(|s| &mut s[..len]);
     for j in 0..len {
-        let (vr, vz, vn) = (r[j], z[j], n[j]);
-        let d = dh[j] + dy[j];
+        let (vr, vz, vn, d) = (r[j], z[j], n[j], dh[j]);
         let dn = d * (T::ONE - vz) * (T::ONE - vn * vn);
         r[j] = dn * inner[j] * vr * (T::ONE - vr);
         z[j] = d * (before[j] - vn) * vz * (T::ONE - vz);
         n[j] = dn;
-        sr[j] = r[j];
-        sz[j] = z[j];
-        sn[j] = dn * vr;
+        through_state[j] *= dn;
         dh[j] = d * vz;
     }
 }
@@ -213,10 +197,14 @@ kernel! {
     ) -> () {
         let n = at.hidden;
         for row in 0..at.rows {
-            let [r, z, new] = blocks_mut(&mut gates[at.range(row, 3 * n)], n);
-            let state_side = blocks_mut(&mut state_side[at.range(row, 3 * n)], n);
+            let gates = &mut gates[at.range(row, 3 * n)];
+            let (same, through_state) = state_side[at.range(row, 3 * n)].split_at_mut(2 * n);
+            through_state.copy_from_slice(&gates[..n]);
             let dh = &mut dh[row * n..(row + 1) * n];
-            gru_grad_row(dy.row(row, n), inner.row(row, n), before.row(row, n), r, z, new, state_side, dh);
+            add(dh, dy.row(row, n));
+            let [r, z, new] = blocks(gates, n);
+            gru_grad_row(inner.row(row, n), before.row(row, n), r, z, new, through_state, dh);
+            same.copy_from_slice(&gates[..2 * n]);
         }
     }
 }
@@ -228,9 +216,7 @@ kernel! {
         let n = at.hidden;
         for r in 0..at.rows {
             let gates = &mut gates[at.range(r, n)];
-            for ((g, &s), &b) in gates.iter_mut().zip(&state[r * n..]).zip(bias) {
-                *g = (*g + s + b).tanh_();
-            }
+            activate(gates, &state[r * n..], bias, T::tanh_);
             y[at.range(r, n)].copy_from_slice(gates);
             h[r * n..(r + 1) * n].copy_from_slice(gates);
         }
