@@ -91,7 +91,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         args.out.join("curve.svg"),
         curve_svg(&report, &format!("{}, {:?}, seed {}", data.name, args.model, args.seed)),
     )?;
-    let result = evaluate(&*model, &objective, test, &DataLoader::new(args.batch_size)?)?;
+    let result = evaluate(&*model, &objective, test, loader.batch_size)?;
     let accuracy = result.accuracy.unwrap_or_default();
     println!(
         "test accuracy {:.2}% ({} of {} wrong), loss {:.4}; {:.1} s; metrics, weights and curve in {}",

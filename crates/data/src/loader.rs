@@ -47,8 +47,7 @@ impl DataLoader {
     /// # Errors
     /// [`DataError::ZeroBatchSize`].
     pub fn new(batch_size: usize) -> Result<Self, DataError> {
-        let batch_size = NonZeroUsize::new(batch_size).ok_or(DataError::ZeroBatchSize)?;
-        Ok(Self { batch_size, shuffle: None, drop_last: false })
+        NonZeroUsize::new(batch_size).map(Self::from).ok_or(DataError::ZeroBatchSize)
     }
 
     /// The same with items in a random order, another one each epoch; see [`shuffled`].
@@ -86,6 +85,13 @@ impl DataLoader {
             position: 0,
             end: self.num_batches(n),
         }
+    }
+}
+
+impl From<NonZeroUsize> for DataLoader {
+    /// Batches of this size, in order, the last one smaller where need be.
+    fn from(batch_size: NonZeroUsize) -> Self {
+        Self { batch_size, shuffle: None, drop_last: false }
     }
 }
 

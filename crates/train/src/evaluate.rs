@@ -1,5 +1,7 @@
 //! A model's mean loss and accuracy over a dataset.
 
+use std::num::NonZeroUsize;
+
 use gradus_autograd::Tape;
 use gradus_data::{DataLoader, Dataset};
 
@@ -36,18 +38,18 @@ impl Average {
     }
 }
 
-/// Runs `model` in evaluation mode over all batches of `data`.
+/// Runs `model` in evaluation mode over all of `data`, in its order, `batch_size` items at a time.
 ///
 /// # Errors
-/// [`TrainError::NoBatches`] when there is none.
+/// [`TrainError::NoBatches`] when there is nothing.
 pub fn evaluate<M: ?Sized>(
     model: &M,
     objective: &impl Objective<M>,
     data: &Dataset,
-    loader: &DataLoader,
+    batch_size: NonZeroUsize,
 ) -> Result<Average, TrainError> {
     let mut average = Average::default();
-    for batch in loader.epoch(data, 0) {
+    for batch in DataLoader::from(batch_size).epoch(data, 0) {
         average.add(&objective.outcome(model, &batch, &Tape::evaluation()));
     }
     if average.count == 0 {

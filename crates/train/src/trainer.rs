@@ -222,7 +222,7 @@ impl Trainer {
                 step += 1;
             }
             let held_out = match &validation {
-                Some(v) => Some(evaluate(model, objective, v.data, &in_order(loader))?),
+                Some(v) => Some(evaluate(model, objective, v.data, loader.batch_size)?),
                 None => None,
             };
             let mut note = "";
@@ -270,11 +270,4 @@ impl std::fmt::Debug for Trainer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trainer").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// All of the data, in its own order.
-fn in_order(loader: &DataLoader) -> DataLoader {
-    let mut loader = *loader;
-    (loader.shuffle, loader.drop_last) = (None, false);
-    loader
 }
