@@ -5,27 +5,18 @@ use core::f64::consts::FRAC_PI_2;
 use num_traits::Float;
 
 use crate::{
-    Schedule, ScheduleError, ScheduleExt, Warmup,
-    error::{length, number},
+    Past, Schedule, ScheduleError, ScheduleExt, Warmup,
+    error::{length, number, positive},
 };
 
-/// What a schedule does after its last step.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[non_exhaustive]
-pub enum Past {
-    /// Stays at the end value.
-    #[default]
-    Hold,
-    /// Goes back to the start the way it came, and so on with a period of twice the steps.
-    Periodic,
-}
-
-/// From `start` to `end` along half a cosine: `end + (start - end) (1 + cos(pi t / steps)) / 2`.
+/// From `start` to `end` along half a cosine: `end + (start - end) ((1 + cos(pi t / steps)) / 2)^exponent`,
+/// with an exponent of 1 by default.
 ///
 /// PyTorch's `CosineAnnealingLR(T_max, eta_min)` is
 /// `CosineAnnealing::new(base, eta_min, T_max)?.with_past(Past::Periodic)`: there the rate rises again after
 /// `T_max`. Here it holds by default, because a run that goes on a little longer than planned should not
-/// train at a growing rate.
+/// train at a growing rate. PyTorch's `SWALR` is one towards the averaging rate, optax's
+/// `cosine_decay_schedule(init, steps, alpha, exponent)` is `CosineAnnealing::new(init, alpha * init, steps)`.
 ///
 /// ```
 /// use gradus_schedule::{CosineAnnealing, Past, Schedule};
@@ -43,6 +34,8 @@ pub struct CosineAnnealing {
     start: f64,
     end: f64,
     steps: u64,
+    exponent: f64,
+    k: f64,
     past: Past,
 }
 
@@ -56,6 +49,8 @@ impl CosineAnnealing {
             start: number("start", start)?,
             end: number("end", end)?,
             steps: length("steps", steps)?,
+            exponent: 1.0,
+            k: 1.0,
             past: Past::default(),
         })
     }
@@ -65,22 +60,44 @@ impl CosineAnnealing {
     pub fn with_past(self, past: Past) -> Self {
         Self { past, ..self }
     }
+
+    /// Raises the cosine's weight to this power: above 1 the value falls earlier (as in optax).
+    ///
+    /// # Errors
+    /// [`ScheduleError::OutOfRange`] unless the exponent is positive and finite.
+    pub fn with_exponent(self, exponent: f64) -> Result<Self, ScheduleError> {
+        Ok(Self { exponent: positive("exponent", exponent)?, ..self })
+    }
+
+    /// Raises the fraction of the steps to this power, `cos(pi (t / steps)^k)`: above 1 the value falls later
+    /// (timm's `k_decay`).
+    ///
+    /// # Errors
+    /// [`ScheduleError::OutOfRange`] unless `k` is positive and finite.
+    ///
+    /// # References
+    /// Zhang, Li: k-decay: a new method for learning rate schedule (2020).
+    pub fn with_k_decay(self, k: f64) -> Result<Self, ScheduleError> {
+        Ok(Self { k: positive("k", k)?, ..self })
+    }
 }
 
 impl Schedule for CosineAnnealing {
     fn value(&self, step: u64) -> f64 {
-        // Steps away from the start; folded as an integer, since the cosine of a large argument is inexact.
-        let away = match self.past {
-            Past::Hold => step.min(self.steps),
-            Past::Periodic if (step / self.steps).is_multiple_of(2) => step % self.steps,
-            Past::Periodic => self.steps - step % self.steps,
-        };
+        // Folded as an integer, since the cosine of a large argument is inexact.
+        let away = self.past.fold(step, self.steps);
         if away == self.steps {
             return self.end;
         }
         // cos^2(x/2) = (1 + cos x)/2, without the cancellation close to the end.
-        let (sin, cos) = Float::sin_cos(FRAC_PI_2 * (away as f64 / self.steps as f64));
-        self.start * (cos * cos) + self.end * (sin * sin)
+        let fraction = away as f64 / self.steps as f64;
+        let fraction = if self.k == 1.0 { fraction } else { Float::powf(fraction, self.k) };
+        let (sin, cos) = Float::sin_cos(FRAC_PI_2 * fraction);
+        if self.exponent == 1.0 {
+            return self.start * (cos * cos) + self.end * (sin * sin);
+        }
+        let weight = Float::powf(cos * cos, self.exponent);
+        self.start * weight + self.end * (1.0 - weight)
     }
 }
 
@@ -131,6 +148,22 @@ mod tests {
     }
 
     #[test]
+    fn matches_optax_cosine_decay() {
+        // init 0.1, decay_steps 50, alpha 0.05, exponent 2
+        let lr = CosineAnnealing::new(0.1, 0.005, 50).unwrap().with_exponent(2.0).unwrap();
+        check(&lr, &[(0, 0.1), (1, 0.09981263167845233), (2, 0.09925237335084021), (50, 0.005)]);
+        assert!(lr.with_exponent(0.0).is_err());
+    }
+
+    #[test]
+    fn k_decay_by_hand() {
+        // 0.1 + 0.9 (1 + cos(pi (1/2)^2)) / 2, and half way at the root of a half
+        let lr = CosineAnnealing::new(1.0, 0.1, 10).unwrap().with_k_decay(2.0).unwrap();
+        check(&lr, &[(0, 1.0), (5, 0.1 + 0.9 * 0.8535533905932737), (10, 0.1), (11, 0.1)]);
+        assert!(lr.with_k_decay(f64::NAN).is_err());
+    }
+
+    #[test]
     fn past_the_end_it_holds_or_comes_back() {
         let hold = CosineAnnealing::new(0.1, 0.02, 10).unwrap();
         check(&hold, &[(10, 0.02), (11, 0.02), (u64::MAX, 0.02)]);
@@ -139,6 +172,8 @@ mod tests {
             assert_eq!(periodic.value(t), periodic.value(20 - t), "step {t}");
             assert_eq!(periodic.value(t), periodic.value(t + 20_000_000_000), "step {t}");
         }
+        let restart = hold.with_past(Past::Restart);
+        check(&restart, &[(9, hold.value(9)), (10, 0.1), (25, hold.value(5))]);
         let longest = CosineAnnealing::new(0.1, 0.02, u64::MAX).unwrap();
         check(&longest.with_past(Past::Periodic), &[(0, 0.1), (u64::MAX, 0.02)]);
     }

@@ -13,6 +13,15 @@ pub enum ScheduleError {
         /// What was given.
         value: f64,
     },
+    /// A number is not in the range of its argument.
+    OutOfRange {
+        /// The argument's name.
+        argument: &'static str,
+        /// What was given.
+        value: f64,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// A length in steps is zero.
     ZeroSteps {
         /// The argument's name.
@@ -49,6 +58,9 @@ impl fmt::Display for ScheduleError {
             Self::InvalidNumber { argument, value } => {
                 write!(f, "{argument} must be finite and not negative, got {value}")
             }
+            Self::OutOfRange { argument, value, expected } => {
+                write!(f, "{argument} must be {expected}, got {value}")
+            }
             Self::ZeroSteps { argument } => write!(f, "{argument} must be at least 1"),
             Self::WarmupTooLong { warmup_steps, total_steps } => {
                 write!(f, "a warm-up of {warmup_steps} steps leaves none of {total_steps} in total")
@@ -75,6 +87,30 @@ pub(crate) fn number(argument: &'static str, value: f64) -> Result<f64, Schedule
     }
 }
 
+/// The value, if it is finite and positive.
+pub(crate) fn positive(argument: &'static str, value: f64) -> Result<f64, ScheduleError> {
+    within(argument, value, value > 0.0 && value.is_finite(), "finite and positive")
+}
+
+/// The value, if it is in [0, 1].
+pub(crate) fn fraction(argument: &'static str, value: f64) -> Result<f64, ScheduleError> {
+    within(argument, value, (0.0..=1.0).contains(&value), "in [0, 1]")
+}
+
+/// The value, if it is finite and 1 or more.
+pub(crate) fn growth(argument: &'static str, value: f64) -> Result<f64, ScheduleError> {
+    within(argument, value, value >= 1.0 && value.is_finite(), "finite and at least 1")
+}
+
+fn within(
+    argument: &'static str,
+    value: f64,
+    inside: bool,
+    expected: &'static str,
+) -> Result<f64, ScheduleError> {
+    if inside { Ok(value) } else { Err(ScheduleError::OutOfRange { argument, value, expected }) }
+}
+
 /// The length, if it is not zero.
 pub(crate) fn length(argument: &'static str, steps: u64) -> Result<u64, ScheduleError> {
     if steps > 0 { Ok(steps) } else { Err(ScheduleError::ZeroSteps { argument }) }
@@ -95,6 +131,13 @@ mod tests {
             ));
         }
         assert_eq!(number("start", 0.0), Ok(0.0));
+        for bad in [f64::NAN, f64::INFINITY, -1.0] {
+            assert!(positive("x", bad).is_err() && fraction("x", bad).is_err());
+            assert!(growth("x", bad).is_err());
+        }
+        assert!(positive("x", 0.0).is_err() && fraction("x", 1.1).is_err());
+        assert!(growth("x", 0.99).is_err());
+        assert_eq!((fraction("x", 0.0), fraction("x", 1.0)), (Ok(0.0), Ok(1.0)));
         assert_eq!(length("steps", 0), Err(ScheduleError::ZeroSteps { argument: "steps" }));
     }
 
@@ -103,6 +146,10 @@ mod tests {
         assert_eq!(
             number("gamma", -0.5).unwrap_err().to_string(),
             "gamma must be finite and not negative, got -0.5"
+        );
+        assert_eq!(
+            fraction("pct_start", 1.5).unwrap_err().to_string(),
+            "pct_start must be in [0, 1], got 1.5"
         );
         assert_eq!(
             ScheduleError::MilestoneOrder { index: 1, previous: 20, milestone: 10 }.to_string(),

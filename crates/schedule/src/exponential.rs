@@ -2,11 +2,18 @@
 
 use num_traits::Float;
 
-use crate::{Schedule, ScheduleError, error::number};
+use crate::{
+    Schedule, ScheduleError,
+    error::{length, number},
+};
 
-/// `start * gamma^t` (PyTorch's `ExponentialLR`).
+/// `start * gamma^(t / period)`, with a period of 1 by default (PyTorch's `ExponentialLR`).
 ///
-/// With `gamma` above 1 the value grows, up to the largest finite number at most.
+/// With `gamma` above 1 the value grows, up to the largest finite number at most. optax's
+/// `exponential_decay(init, transition_steps, rate)` is
+/// `ExponentialDecay::new(init, rate)?.with_period(transition_steps)?`; its staircase is a
+/// [`StepDecay`](crate::StepDecay), its `transition_begin` [`delay`](crate::ScheduleExt::delay), its
+/// `end_value` [`clamp`](crate::ScheduleExt::clamp).
 ///
 /// ```
 /// use gradus_schedule::{ExponentialDecay, Schedule};
@@ -17,6 +24,7 @@ use crate::{Schedule, ScheduleError, error::number};
 pub struct ExponentialDecay {
     start: f64,
     gamma: f64,
+    period: u64,
 }
 
 impl ExponentialDecay {
@@ -25,26 +33,34 @@ impl ExponentialDecay {
     /// # Errors
     /// [`ScheduleError::InvalidNumber`] when a number is not finite or is negative.
     pub fn new(start: f64, gamma: f64) -> Result<Self, ScheduleError> {
-        Ok(Self { start: number("start", start)?, gamma: number("gamma", gamma)? })
+        Ok(Self { start: number("start", start)?, gamma: number("gamma", gamma)?, period: 1 })
+    }
+
+    /// Takes so many steps for one factor of `gamma`.
+    ///
+    /// # Errors
+    /// [`ScheduleError::ZeroSteps`] when there are none.
+    pub fn with_period(self, period: u64) -> Result<Self, ScheduleError> {
+        Ok(Self { period: length("period", period)?, ..self })
     }
 }
 
 impl Schedule for ExponentialDecay {
     fn value(&self, step: u64) -> f64 {
-        decay(self.start, self.gamma, step)
+        decay(self.start, self.gamma, step as f64 / self.period as f64)
     }
 }
 
 /// `start * gamma^times`, finite for all finite arguments.
-pub(crate) fn decay(start: f64, gamma: f64, times: u64) -> f64 {
+pub(crate) fn decay(start: f64, gamma: f64, times: f64) -> f64 {
     // The power may overflow, and 0 times infinity is NaN: hence a bound on each factor.
-    (start * Float::powf(gamma, times as f64).min(f64::MAX)).min(f64::MAX)
+    (start * Float::powf(gamma, times).min(f64::MAX)).min(f64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::check;
+    use crate::{ScheduleExt, StepDecay, testing::check};
 
     #[test]
     fn matches_pytorch_exponential_lr() {
@@ -52,6 +68,22 @@ mod tests {
         check(&lr, &[(0, 0.1), (1, 0.095), (10, 0.05987369392383786), (50, 0.007694497527671311)]);
         let lr = ExponentialDecay::new(0.1, 1.02).unwrap();
         check(&lr, &[(1, 0.102), (10, 0.12189944199947574), (50, 0.2691588029073608)]);
+    }
+
+    #[test]
+    fn matches_optax_exponential_decay() {
+        // init 0.1, transition_steps 10, decay_rate 0.5
+        let lr = ExponentialDecay::new(0.1, 0.5).unwrap().with_period(10).unwrap();
+        check(&lr, &[(1, 0.09330329915368074), (10, 0.05), (31, 0.011662912394210093)]);
+        // init 0.1, transition_steps 5, decay_rate 0.7, end_value 0.02
+        let lr = ExponentialDecay::new(0.1, 0.7).unwrap().with_period(5).unwrap();
+        let lr = lr.clamp(0.02, f64::MAX).unwrap();
+        check(&lr, &[(1, 0.09311499150948377), (17, 0.02973947763827253), (23, 0.02), (60, 0.02)]);
+        // init 0.1, transition_steps 10, decay_rate 0.5, staircase, transition_begin 5
+        let lr = StepDecay::new(0.1, 10, 0.5).unwrap().delay(5);
+        check(&lr, &[(0, 0.1), (14, 0.1), (15, 0.05), (24, 0.05), (25, 0.025)]);
+        let lr = ExponentialDecay::new(0.1, 0.5).unwrap();
+        assert_eq!(lr.with_period(0), Err(ScheduleError::ZeroSteps { argument: "period" }));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The methods that combine schedules.
 
-use crate::{Scaled, Schedule, ScheduleError, Then, Times, Warmup};
+use crate::{
+    Clamped, Cooldown, Delayed, Ending, Every, Past, Scaled, Schedule, ScheduleError, Then, Times,
+    Warmup,
+};
 
 /// What every [`Schedule`] can be turned into.
 pub trait ScheduleExt: Schedule + Sized {
@@ -23,7 +26,7 @@ pub trait ScheduleExt: Schedule + Sized {
     ///
     /// The value is `value(0) t / steps` before step `steps` and `value(t - steps)` from there on: the schedule
     /// is delayed, not cut. The first step is at 0, as in optax and transformers; PyTorch's `LinearLR` starts at
-    /// a fraction ([`Warmup::with_start_factor`]). Zero steps mean no warm-up. For a ramp that does not delay
+    /// a fraction ([`Warmup::with_start_factor`]); other shapes by [`Warmup::with_shape`]. Zero steps mean no warm-up. For a ramp that does not delay
     /// anything, multiply: `schedule.times(Linear::new(0.0, 1.0, steps)?)`.
     ///
     /// ```
@@ -34,6 +37,59 @@ pub trait ScheduleExt: Schedule + Sized {
     /// ```
     fn warmup(self, steps: u64) -> Warmup<Self> {
         Warmup::new(self, steps)
+    }
+
+    /// Lets this schedule run to step `at` and then fall linearly to 0 over `steps` from the value it has there;
+    /// 0 afterwards.
+    ///
+    /// Another end value by [`Cooldown::with_end`], another way down by [`Cooldown::with_shape`]. With no steps
+    /// the value drops at once. This is the decay of a warm-up-stable-decay schedule
+    /// ([`warmup_stable_decay`](crate::warmup_stable_decay)), which can branch off anywhere.
+    ///
+    /// ```
+    /// use gradus_schedule::{Constant, Schedule, ScheduleExt};
+    /// let lr = Constant::new(0.4)?.cooldown(80, 20);
+    /// assert_eq!([lr.value(80), lr.value(90), lr.value(100)], [0.4, 0.2, 0.0]);
+    /// # Ok::<(), gradus_schedule::ScheduleError>(())
+    /// ```
+    fn cooldown(self, at: u64, steps: u64) -> Cooldown<Self> {
+        Cooldown::new(self, at, steps)
+    }
+
+    /// Says what happens after step `steps`, whatever the schedule itself would do.
+    ///
+    /// ```
+    /// use gradus_schedule::{Linear, Past, Schedule, ScheduleExt};
+    /// let teeth = Linear::new(0.4, 0.0, 4)?.ending(4, Past::Restart)?;
+    /// assert_eq!([teeth.value(2), teeth.value(4), teeth.value(6)], [0.2, 0.4, 0.2]);
+    /// # Ok::<(), gradus_schedule::ScheduleError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ScheduleError::ZeroSteps`] when there are none.
+    fn ending(self, steps: u64, past: Past) -> Result<Ending<Self>, ScheduleError> {
+        Ending::new(self, steps, past)
+    }
+
+    /// This schedule's first value for `steps`, then the schedule from its own step 0.
+    fn delay(self, steps: u64) -> Delayed<Self> {
+        Delayed::new(self, steps)
+    }
+
+    /// This schedule's value `floor(t / steps)`: one counted in epochs, of so many steps each.
+    ///
+    /// # Errors
+    /// [`ScheduleError::ZeroSteps`] when there are none.
+    fn every(self, steps: u64) -> Result<Every<Self>, ScheduleError> {
+        Every::new(self, steps)
+    }
+
+    /// This schedule, but never below `min` or above `max`.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] when a bound is not finite or is negative, or `min` is above `max`.
+    fn clamp(self, min: f64, max: f64) -> Result<Clamped<Self>, ScheduleError> {
+        Clamped::new(self, min, max)
     }
 
     /// The product with `other`, step by step (PyTorch's `ChainedScheduler`, its factors as schedules from 1).

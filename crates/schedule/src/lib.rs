@@ -4,30 +4,56 @@
 
 extern crate alloc;
 
+mod anneal;
 mod combine;
 mod constant;
+mod cooldown;
 mod cosine;
+mod cyclic;
 mod error;
 mod exponential;
 mod ext;
 mod function;
+mod inverse_sqrt;
+mod layer_wise;
 mod linear;
+mod one_cycle;
+mod past;
+mod piecewise;
 mod polynomial;
+mod preview;
+mod restarts;
+mod search;
 mod sequence;
+mod shape;
 mod step;
+mod wave;
 
-pub use combine::{Scaled, Times, Warmup};
+pub use anneal::Anneal;
+pub use combine::{Clamped, Delayed, Every, Scaled, Times, Warmup};
 pub use constant::Constant;
-pub use cosine::{CosineAnnealing, Past, warmup_cosine};
+pub use cooldown::{Cooldown, warmup_stable_decay};
+pub use cosine::{CosineAnnealing, warmup_cosine};
+pub use cyclic::{Cyclic, CyclicMode};
 pub use error::ScheduleError;
 pub use exponential::ExponentialDecay;
 pub use ext::ScheduleExt;
-pub use function::{FromFn, from_fn};
+pub use function::{FromFn, Multiplicative, from_fn, multiplicative};
 pub use gradus_core::Schedule;
-pub use linear::Linear;
+pub use inverse_sqrt::{InverseSqrt, Noam};
+pub use layer_wise::layer_wise_decay;
+pub use linear::{Linear, warmup_linear};
+pub use one_cycle::OneCycle;
+pub use past::{Ending, Past};
+pub use piecewise::{Piecewise, PiecewiseConstant};
 pub use polynomial::Polynomial;
+pub use preview::{sparkline, svg};
+pub use restarts::CosineRestarts;
+pub use search::find_step;
 pub use sequence::{Sequential, Then};
+pub use shape::Shape;
 pub use step::{MultiStepDecay, StepDecay};
+pub use wave::CosineWave;
 
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,7 @@
 //! A straight line.
 
 use crate::{
-    Schedule, ScheduleError,
+    Schedule, ScheduleError, ScheduleExt, Warmup,
     error::{length, number},
 };
 
@@ -46,6 +46,33 @@ impl Schedule for Linear {
     }
 }
 
+/// Linear warm-up from 0 to `peak` over `warmup_steps`, then linear to 0 at `total_steps` (D2Z, decay to zero;
+/// transformers' `get_linear_schedule_with_warmup`). It holds 0 afterwards.
+///
+/// ```
+/// use gradus_schedule::{Schedule, warmup_linear};
+/// let lr = warmup_linear(0.4, 10, 50)?;
+/// assert_eq!([lr.value(5), lr.value(10), lr.value(30), lr.value(50)], [0.2, 0.4, 0.2, 0.0]);
+/// # Ok::<(), gradus_schedule::ScheduleError>(())
+/// ```
+///
+/// # Errors
+/// [`ScheduleError`] when `peak` is not finite or is negative, or `warmup_steps` is not less than `total_steps`.
+///
+/// # References
+/// Bergsma et al.: Straight to zero: why linearly decaying the learning rate to zero works best for LLMs (2025).
+pub fn warmup_linear(
+    peak: f64,
+    warmup_steps: u64,
+    total_steps: u64,
+) -> Result<Warmup<Linear>, ScheduleError> {
+    if warmup_steps >= total_steps {
+        return Err(ScheduleError::WarmupTooLong { warmup_steps, total_steps });
+    }
+    let decay = Linear::new(number("peak", peak)?, 0.0, total_steps - warmup_steps)?;
+    Ok(decay.warmup(warmup_steps))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +99,15 @@ mod tests {
     #[test]
     fn zero_steps_are_refused() {
         assert_eq!(Linear::new(0.0, 1.0, 0), Err(ScheduleError::ZeroSteps { argument: "steps" }));
+    }
+
+    #[test]
+    fn matches_transformers_linear() {
+        let lr = warmup_linear(0.1, 10, 50).unwrap();
+        check(&lr, &[(0, 0.0), (1, 0.01), (10, 0.1), (11, 0.0975), (49, 0.0025), (51, 0.0)]);
+        assert_eq!(
+            warmup_linear(0.1, 5, 5),
+            Err(ScheduleError::WarmupTooLong { warmup_steps: 5, total_steps: 5 })
+        );
     }
 }

@@ -39,7 +39,7 @@ impl StepDecay {
 
 impl Schedule for StepDecay {
     fn value(&self, step: u64) -> f64 {
-        decay(self.start, self.gamma, step / self.step_size)
+        decay(self.start, self.gamma, (step / self.step_size) as f64)
     }
 }
 
@@ -79,7 +79,7 @@ impl MultiStepDecay {
 impl Schedule for MultiStepDecay {
     fn value(&self, step: u64) -> f64 {
         let passed = self.milestones.partition_point(|&m| m <= step);
-        decay(self.start, self.gamma, passed as u64)
+        decay(self.start, self.gamma, passed as f64)
     }
 }
 

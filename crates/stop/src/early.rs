@@ -46,7 +46,7 @@ impl EarlyStopping {
         let config = &self.config;
         let epoch = self.epochs;
         self.epochs += 1;
-        let verdict = |improved, waiting, stop| Verdict { improved, waiting, stop };
+        let verdict = |improved, waiting, stop| Verdict { improved, waiting, reduced: false, stop };
         if epoch < config.start_from_epoch {
             return verdict(false, 0, None);
         }
@@ -214,7 +214,12 @@ mod tests {
         let _ = stopper.observe(0.9);
         assert_eq!(
             stopper.observe(0.8),
-            Verdict { improved: true, waiting: 2, stop: Some(Reason::PatienceExhausted) }
+            Verdict {
+                improved: true,
+                waiting: 2,
+                reduced: false,
+                stop: Some(Reason::PatienceExhausted)
+            }
         );
     }
 

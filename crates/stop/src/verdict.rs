@@ -13,6 +13,8 @@ pub struct Verdict {
     pub improved: bool,
     /// Epochs since the last one that counted, 0 if this one did.
     pub waiting: u64,
+    /// Learning rates were cut: read them again. Never set by early stopping.
+    pub reduced: bool,
     /// Why training should end, if it should.
     pub stop: Option<Reason>,
 }

@@ -1,6 +1,9 @@
 //! Laws that hold for all metrics and options.
 
-use gradus_stop::{EarlyStopping, EarlyStoppingConfig, Mode, Reason, State, Verdict};
+use gradus_stop::{
+    EarlyStopping, EarlyStoppingConfig, Mode, Reason, ReduceOnPlateau, ReduceOnPlateauConfig,
+    State, ThresholdMode, Verdict,
+};
 use proptest::{collection::vec, option, prelude::*};
 
 fn metric() -> impl Strategy<Value = f64> {
@@ -35,6 +38,26 @@ fn config() -> impl Strategy<Value = EarlyStoppingConfig> {
                 .with_stopping_threshold(b)
                 .with_divergence_threshold(c)
         })
+}
+
+fn plateau() -> impl Strategy<Value = ReduceOnPlateauConfig> {
+    (any::<(bool, bool, bool)>(), 0..4u8, 0..6u64, 0..4u64, 0.0..0.99f64).prop_map(
+        |((keras, max, relative), threshold, patience, cooldown, factor)| {
+            let mode = if max { Mode::Max } else { Mode::Min };
+            let unit = if relative { ThresholdMode::Relative } else { ThresholdMode::Absolute };
+            let config = if keras {
+                ReduceOnPlateauConfig::keras(mode)
+            } else {
+                ReduceOnPlateauConfig::torch(mode)
+            };
+            config
+                .with_threshold(f64::from(threshold) / 16.0, unit)
+                .with_patience(patience)
+                .with_cooldown(cooldown)
+                .with_factor(factor)
+                .with_min_rates([0.01])
+        },
+    )
 }
 
 fn observe_all(stopper: &mut EarlyStopping, metrics: &[f64]) -> Vec<Verdict> {
@@ -98,6 +121,34 @@ proptest! {
             prop_assert_eq!((verdict.improved, verdict.waiting), (at == i, (i - at) as u64));
             let stop = ((i - at) as u64 >= patience).then_some(Reason::PatienceExhausted);
             prop_assert_eq!(verdict.stop, stop);
+        }
+    }
+
+    #[test]
+    fn a_resumed_plateau_goes_on_as_if_uninterrupted(
+        config in plateau(), before in vec(metric(), 0..20), after in vec(metric(), 0..20),
+    ) {
+        let observe = |plateau: &mut ReduceOnPlateau, metrics: &[f64]| -> Vec<Verdict> {
+            metrics.iter().map(|&m| plateau.observe(m)).collect()
+        };
+        let mut whole = ReduceOnPlateau::new([0.1, 1.0], config.clone()).unwrap();
+        observe(&mut whole, &before);
+        let mut resumed = ReduceOnPlateau::new([0.5, 0.5], config).unwrap();
+        resumed.load_state(&whole.save_state()).unwrap();
+        prop_assert_eq!(&resumed, &whole);
+        prop_assert_eq!(observe(&mut resumed, &after), observe(&mut whole, &after));
+        prop_assert_eq!(resumed, whole);
+    }
+
+    #[test]
+    fn rates_only_fall_and_only_when_it_is_said(config in plateau(), metrics in vec(metric(), 0..40)) {
+        let mut plateau = ReduceOnPlateau::new([0.1, 1.0], config).unwrap();
+        for metric in metrics {
+            let before = plateau.rates().to_vec();
+            let verdict = plateau.observe(metric);
+            prop_assert!(plateau.rates().iter().zip(&before).all(|(a, b)| a <= b));
+            prop_assert_eq!(verdict.reduced, plateau.rates() != before);
+            prop_assert!(!(verdict.reduced && verdict.improved));
         }
     }
 }

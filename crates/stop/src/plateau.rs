@@ -1,0 +1,304 @@
+//! Slowing down when a metric stops improving.
+
+use alloc::vec::Vec;
+
+use gradus_core::{State, StateDict, StateError, StateValue};
+
+use crate::{PlateauRule, ReduceOnPlateauConfig, StopError, Verdict};
+
+/// Watches a metric and cuts learning rates when it stops improving.
+///
+/// It owns the rates, one for each group of parameters; a single 1 makes it a factor for a rate that also
+/// follows a schedule. An epoch here is one call of [`observe`](Self::observe). An epoch is bad when its metric
+/// is not better than the best by more than the threshold; NaN is never better. In the [`Verdict`],
+/// `improved` says that the metric is better by that measure, `waiting` is the number of bad epochs, and
+/// `reduced` that a rate was cut; `stop` is never set.
+///
+/// ```
+/// use gradus_stop::{Mode, ReduceOnPlateau, ReduceOnPlateauConfig};
+/// let config = ReduceOnPlateauConfig::torch(Mode::Min).with_factor(0.5).with_patience(1);
+/// let mut plateau = ReduceOnPlateau::new([0.2], config)?;
+/// for loss in [1.0, 0.9, 0.9] {
+///     assert!(!plateau.observe(loss).reduced);
+/// }
+/// assert!(plateau.observe(0.9).reduced); // more bad epochs than the patience
+/// assert_eq!(plateau.rates(), [0.1]);
+/// # Ok::<(), gradus_stop::StopError>(())
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReduceOnPlateau {
+    config: ReduceOnPlateauConfig,
+    rates: Vec<f64>,
+    best: f64,
+    bad_epochs: u64,
+    cooldown: u64,
+}
+
+impl ReduceOnPlateau {
+    /// Starts with these rates, having seen no metric.
+    ///
+    /// # Errors
+    /// [`StopError`] when the factor is not in \[0, 1), a number is not finite or is negative, or there are
+    /// several `min_rates` but not as many as rates.
+    pub fn new(
+        rates: impl Into<Vec<f64>>,
+        config: ReduceOnPlateauConfig,
+    ) -> Result<Self, StopError> {
+        let rates = rates.into();
+        config.validate(&rates)?;
+        let best = config.mode.worst();
+        Ok(Self { config, rates, best, bad_epochs: 0, cooldown: 0 })
+    }
+
+    /// Takes the metric of one more epoch.
+    #[must_use = "rates change only if the caller reads them again"]
+    pub fn observe(&mut self, metric: f64) -> Verdict {
+        let improved = self.config.better(metric, self.best);
+        if improved {
+            self.best = metric;
+        }
+        let mut reduced = false;
+        match self.config.rule {
+            PlateauRule::Torch => {
+                self.bad_epochs = if improved { 0 } else { self.bad_epochs + 1 };
+                if self.cooldown > 0 {
+                    self.cooldown -= 1;
+                    self.bad_epochs = 0;
+                }
+                if self.bad_epochs > self.config.patience {
+                    reduced = self.reduce();
+                    self.cooldown = self.config.cooldown;
+                    self.bad_epochs = 0;
+                }
+            }
+            PlateauRule::Keras => {
+                if self.cooldown > 0 {
+                    self.cooldown -= 1;
+                    self.bad_epochs = 0;
+                }
+                if improved {
+                    self.bad_epochs = 0;
+                } else if self.cooldown == 0 {
+                    self.bad_epochs += 1;
+                    reduced = self.bad_epochs >= self.config.patience && self.reduce();
+                }
+                if reduced {
+                    self.cooldown = self.config.cooldown;
+                    self.bad_epochs = 0;
+                }
+            }
+        }
+        Verdict { improved, waiting: self.bad_epochs, reduced, stop: None }
+    }
+
+    /// Cuts the rates and says whether that changed any of them.
+    fn reduce(&mut self) -> bool {
+        let mut reduced = false;
+        for (i, rate) in self.rates.iter_mut().enumerate() {
+            let min = match self.config.min_rates.as_slice() {
+                [] => 0.0,
+                [min] => *min,
+                each => each[i],
+            };
+            let cut = (*rate * self.config.factor).max(min);
+            if *rate - cut > self.config.eps {
+                *rate = cut;
+                reduced = true;
+            }
+        }
+        reduced
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn config(&self) -> &ReduceOnPlateauConfig {
+        &self.config
+    }
+
+    /// The rates that the next epoch uses.
+    #[must_use]
+    pub fn rates(&self) -> &[f64] {
+        &self.rates
+    }
+
+    /// The best metric, if one was better than the worst there is.
+    #[must_use]
+    pub fn best(&self) -> Option<f64> {
+        (self.best != self.config.mode.worst()).then_some(self.best)
+    }
+
+    /// Bad epochs in a row.
+    #[must_use]
+    pub fn bad_epochs(&self) -> u64 {
+        self.bad_epochs
+    }
+
+    /// Epochs of the cooldown that are left.
+    #[must_use]
+    pub fn cooldown(&self) -> u64 {
+        self.cooldown
+    }
+}
+
+/// Entries `rates`, `best`, `bad_epochs` and `cooldown`.
+impl State for ReduceOnPlateau {
+    fn save_state(&self) -> StateDict {
+        let mut state = StateDict::new();
+        state.insert("rates", StateValue::F64s(self.rates.clone()));
+        state.insert("best", StateValue::F64(self.best));
+        state.insert("bad_epochs", StateValue::U64(self.bad_epochs));
+        state.insert("cooldown", StateValue::U64(self.cooldown));
+        state
+    }
+
+    fn load_state(&mut self, state: &StateDict) -> Result<(), StateError> {
+        let (rates, best) = (state.f64s("rates")?, state.f64("best")?);
+        let (bad_epochs, cooldown) = (state.u64("bad_epochs")?, state.u64("cooldown")?);
+        let (expected, found) = (self.rates.len(), rates.len());
+        if found != expected {
+            return Err(StateError::WrongLength { name: "rates".into(), expected, found });
+        }
+        let invalid =
+            |name: &str, expected| Err(StateError::Invalid { name: name.into(), expected });
+        if !rates.iter().all(|rate| rate.is_finite() && *rate >= 0.0) {
+            return invalid("rates", "finite numbers that are not negative");
+        }
+        if best.is_nan() {
+            return invalid("best", "a number");
+        }
+        if cooldown > self.config.cooldown {
+            return invalid("cooldown", "at most the cooldown of the options");
+        }
+        (self.rates, self.best, self.bad_epochs, self.cooldown) =
+            (rates, best, bad_epochs, cooldown);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use super::*;
+    use crate::Mode;
+
+    const NAN: f64 = f64::NAN;
+
+    /// The first rate and the bad epochs after each metric.
+    fn run(config: ReduceOnPlateauConfig, metrics: &[f64]) -> (Vec<f64>, Vec<u64>) {
+        let mut plateau = ReduceOnPlateau::new([1.0], config).unwrap();
+        let observe = |&metric: &f64| {
+            let before = plateau.rates()[0];
+            let verdict = plateau.observe(metric);
+            assert_eq!(verdict.reduced, plateau.rates()[0] < before);
+            assert_eq!((verdict.waiting, verdict.stop), (plateau.bad_epochs(), None));
+            (plateau.rates()[0], verdict.waiting)
+        };
+        metrics.iter().map(observe).unzip()
+    }
+
+    fn torch() -> ReduceOnPlateauConfig {
+        ReduceOnPlateauConfig::torch(Mode::Min).with_factor(0.5).with_patience(2)
+    }
+
+    fn keras() -> ReduceOnPlateauConfig {
+        ReduceOnPlateauConfig::keras(Mode::Min).with_factor(0.5).with_patience(2)
+    }
+
+    #[test]
+    fn a_constant_metric_is_cut_past_the_patience_or_at_it() {
+        // One best and three bad ones by PyTorch's rule, one and two by Keras'.
+        let (rates, bad) = run(torch(), &[0.5; 7]);
+        assert_eq!(rates, [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]);
+        assert_eq!(bad, [0, 1, 2, 0, 1, 2, 0]);
+        let (rates, bad) = run(keras(), &[0.5; 5]);
+        assert_eq!(rates, [1.0, 1.0, 0.5, 0.5, 0.25]);
+        assert_eq!(bad, [0, 1, 0, 1, 0]);
+        // No patience.
+        assert_eq!(run(torch().with_patience(0), &[0.5; 3]).0, [1.0, 0.5, 0.25]);
+        assert_eq!(run(keras().with_patience(0), &[0.5; 3]).0, [1.0, 0.5, 0.25]);
+    }
+
+    #[test]
+    fn the_last_epoch_of_a_cooldown_counts_by_keras_rule_only() {
+        let (_, bad) = run(torch().with_cooldown(2), &[0.5; 10]);
+        assert_eq!(bad, [0, 1, 2, 0, 0, 0, 1, 2, 0, 0]);
+        let (_, bad) = run(keras().with_cooldown(2), &[0.5; 10]);
+        assert_eq!(bad, [0, 1, 0, 0, 1, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn nan_and_infinity_are_bad_epochs() {
+        let (_, bad) = run(torch(), &[NAN, f64::INFINITY, 0.5, NAN]);
+        assert_eq!(bad, [1, 2, 0, 1]);
+        let mut plateau = ReduceOnPlateau::new([1.0], torch()).unwrap();
+        assert!(!plateau.observe(NAN).improved);
+        assert_eq!(plateau.best(), None);
+        assert!(plateau.observe(0.5).improved);
+        assert_eq!(plateau.best(), Some(0.5));
+    }
+
+    #[test]
+    fn each_rate_has_its_floor() {
+        let config = torch().with_patience(0).with_min_rates([0.1, 0.3, 2.0]);
+        let mut plateau = ReduceOnPlateau::new([1.0, 1.0, 1.0], config).unwrap();
+        let rates: Vec<Vec<f64>> = (0..6)
+            .map(|_| {
+                let _ = plateau.observe(0.5);
+                plateau.rates().to_vec()
+            })
+            .collect();
+        assert_eq!(rates[1], [0.5, 0.5, 1.0]);
+        assert_eq!(rates[2], [0.25, 0.3, 1.0]);
+        assert_eq!(rates[5], [0.1, 0.3, 1.0]);
+        // One for all.
+        let config = torch().with_patience(0).with_min_rates([0.4]);
+        let mut plateau = ReduceOnPlateau::new([1.0, 0.5], config).unwrap();
+        assert_eq!([0.5; 4].map(|m| plateau.observe(m).reduced), [false, true, true, false]);
+        assert_eq!(plateau.rates(), [0.4, 0.4]);
+    }
+
+    #[test]
+    fn a_cut_of_no_more_than_eps_is_none() {
+        let rate = |config| {
+            let mut plateau = ReduceOnPlateau::new([1e-8], config).unwrap();
+            let reduced = [0.5; 4].map(|metric| plateau.observe(metric).reduced);
+            (reduced[3], plateau.rates()[0])
+        };
+        assert_eq!(rate(torch()), (false, 1e-8));
+        assert_eq!(rate(torch().with_eps(0.0)), (true, 5e-9));
+    }
+
+    #[test]
+    fn a_cut_that_changes_nothing_starts_a_cooldown_by_torch_rule_only() {
+        let cooldown = |config: ReduceOnPlateauConfig| {
+            let config = config.with_min_rates([1.0]).with_cooldown(5);
+            let mut plateau = ReduceOnPlateau::new([1.0], config).unwrap();
+            assert_eq!([0.5; 4].map(|metric| plateau.observe(metric).reduced), [false; 4]);
+            (plateau.cooldown(), plateau.bad_epochs())
+        };
+        assert_eq!(cooldown(torch()), (5, 0));
+        assert_eq!(cooldown(keras()), (0, 3));
+    }
+
+    #[test]
+    fn a_bad_state_changes_nothing() {
+        let mut plateau = ReduceOnPlateau::new([0.1], torch().with_cooldown(3)).unwrap();
+        for metric in [0.5; 5] {
+            let _ = plateau.observe(metric);
+        }
+        let (before, good) = (plateau.clone(), plateau.save_state());
+        for (name, value) in [
+            ("rates", StateValue::F64s(vec![0.1, 0.2])),
+            ("rates", StateValue::F64s(vec![NAN])),
+            ("best", StateValue::F64(NAN)),
+            ("bad_epochs", StateValue::F64(0.0)),
+            ("cooldown", StateValue::U64(4)),
+        ] {
+            let mut state = good.clone();
+            state.insert(name, value);
+            assert!(plateau.load_state(&state).is_err(), "{name}");
+            assert_eq!(plateau, before);
+        }
+    }
+}
