@@ -8,7 +8,7 @@ mod ops;
 mod run;
 mod select;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
@@ -19,9 +19,8 @@ use crate::select::Filter;
 /// Without a filter everything runs; --area, --op and --case add up, and what none of them names is skipped.
 #[derive(Parser)]
 struct Cli {
-    /// The set: a folder of <area>/<op>/<number>.{safetensors,json}
-    #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/cases"))]
-    dir: PathBuf,
+    /// The set: a folder of AREA/OP/NUMBER.{safetensors,json}; the committed one unless given
+    dir: Option<PathBuf>,
     /// Run the ops of this area
     #[arg(long = "area", value_name = "AREA")]
     areas: Vec<String>,
@@ -33,22 +32,29 @@ struct Cli {
     cases: Vec<String>,
 }
 
+/// The committed set, of the checkout that cargo runs if it is cargo that runs this.
+fn committed() -> PathBuf {
+    let own = env::var_os("CARGO_MANIFEST_DIR");
+    PathBuf::from(own.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())).join("cases")
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let all = match select::files(&cli.dir) {
+    let dir = cli.dir.unwrap_or_else(committed);
+    let all = match select::files(&dir) {
         Ok(all) if all.is_empty() => {
-            eprintln!("error: no cases in {}", cli.dir.display());
+            eprintln!("error: no cases in {}", dir.display());
             return ExitCode::FAILURE;
         }
         Ok(all) => all,
         Err(e) => {
-            eprintln!("error: {}: {e}", cli.dir.display());
+            eprintln!("error: {}: {e}", dir.display());
             return ExitCode::FAILURE;
         }
     };
     let filter = Filter { areas: cli.areas, ops: cli.ops, cases: cli.cases };
     if let Some(unknown) = filter.unknown(&all) {
-        eprintln!("error: no case of {} is {unknown}", cli.dir.display());
+        eprintln!("error: no case of {} is {unknown}", dir.display());
         return ExitCode::FAILURE;
     }
     let (chosen, skipped): (Vec<_>, Vec<_>) = all.iter().partition(|file| filter.wants(file));

@@ -28,7 +28,7 @@ const AREAS: &[&[Table]] = &[
     &[norm::OPS],
     &[regularize::OPS],
     &[amp::OPS],
-    &[schedule::OPS],
+    schedule::OPS,
     &[clip::OPS],
     &[optim::OPS],
     &[init::OPS],

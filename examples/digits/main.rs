@@ -6,6 +6,9 @@ mod args;
 mod dataset;
 mod models;
 
+#[cfg(test)]
+mod tests;
+
 use std::{error::Error, process::ExitCode, time::Instant};
 
 use clap::Parser;
@@ -17,7 +20,8 @@ use gradus::{
     schedule::warmup_cosine,
     stop::{EarlyStopping, EarlyStoppingConfig, Mode},
     train::{
-        Trainer, TrainerConfig, Validation, classification, curve_svg, evaluate, save_weights,
+        TrainError, Trainer, TrainerConfig, Validation, classification, curve_svg, evaluate,
+        save_weights,
     },
 };
 
@@ -54,9 +58,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     println!("{:?}: {} parameters, seed {}", args.model, model.num_params(), args.seed);
 
     let loader = DataLoader::new(args.batch_size)?.with_shuffle(args.seed).with_drop_last(true);
-    let steps = loader.num_batches(train.len()) as u64;
-    let schedule =
-        warmup_cosine(args.lr, (2 * steps).min(args.epochs * steps / 2), args.epochs * steps)?;
+    let epoch = loader.num_batches(train.len()) as u64;
+    if epoch == 0 {
+        let (examples, batch_size) = (train.len(), args.batch_size);
+        return Err(TrainError::NoBatches { examples, batch_size }.into());
+    }
+    let steps = args.epochs.saturating_mul(epoch);
+    let schedule = warmup_cosine(args.lr, (2 * epoch).min(steps / 2), steps)?;
     let optimizer =
         AdamConfig::adamw().with_weight_decay(0.05).with_decay_mask(DecayMask::NoDecay1d);
     let mut config = TrainerConfig::new(args.epochs)

@@ -29,7 +29,7 @@ enum Command {
     Test,
     /// Checks the rules that no compiler checks: floors, manifests, sources
     Tidy,
-    /// Runs golden cases: [DIR] [--area A] [--op OP] [--case CASE]
+    /// Runs golden cases: DIR (the committed ones unless given), --area A, --op OP, --case CASE
     #[command(disable_help_flag = true)]
     Conformance {
         /// Arguments of gradus-conformance

@@ -34,10 +34,12 @@ pub(crate) struct Shell {
 
 impl Shell {
     pub(crate) fn new() -> Self {
-        let root =
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+        // Of the checkout that cargo runs, not of the one that was compiled: they may share a target folder.
+        let own = env::var("CARGO_MANIFEST_DIR");
+        let own = own.unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&own).parent().expect("xtask lies in the workspace").to_owned();
         Self {
-            root: root.to_owned(),
+            root,
             cargo: env::var("CARGO").unwrap_or_else(|_| "cargo".into()),
             started: Instant::now(),
             commands: 0,

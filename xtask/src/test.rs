@@ -12,12 +12,10 @@ const CONFORMANCE: &[&str] = &[
     "tensor",
     "--area",
     "autograd",
-    "--op",
-    "mlp_run",
-    "--op",
-    "cnn_run",
-    "--op",
-    "transformer_run",
+    "--area",
+    "schedule",
+    "--area",
+    "train",
 ];
 
 /// Each crate alone, then all of them together, in the one dev profile: what is compiled once is used by all.

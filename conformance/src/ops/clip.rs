@@ -1,9 +1,10 @@
 //! The area `clip`.
 
 use gradus_clip::{
-    ClipNorm, GradSlices, NormType, OnNonFinite, clip_grad_norm, clip_grad_value, global_norm,
+    AdaptiveClip, ClipNorm, GradSlices, NormType, OnNonFinite, adaptive_grad_clip, clip_grad_norm,
+    clip_grad_value, clip_param_norm, global_norm,
 };
-use gradus_core::SliceMut;
+use gradus_core::{ParamKind, ParamMut, Parameters, SliceMut};
 
 use super::Table;
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
 pub(super) const OPS: Table = &[
     ("clip_grad_norm", clip_norm),
     ("clip_param_norm", clip_each),
+    ("adaptive_grad_clip", adaptive),
     ("global_norm", norm),
     ("clip_grad_value", clip_value),
 ];
@@ -74,14 +76,47 @@ fn clip_each(case: &Case) -> Result<Answer, Failure> {
         .with_norm_type(order(&case.args)?)
         .with_on_nonfinite(OnNonFinite::Propagate);
     let mut gradients = gradients(case)?;
-    let mut norms = Vec::new();
-    for slice in &mut slices(&mut gradients)? {
-        norms
-            .push(clip_grad_norm(&mut GradSlices(std::slice::from_mut(slice)), &clip)?.norm as f32);
-    }
+    let report = clip_param_norm(&mut GradSlices(&mut slices(&mut gradients)?), &clip)?;
     let mut values = outs(gradients);
-    values.out("norms", Array::row(norms));
+    values.out("norms", Array::row(report.norms.iter().map(|&norm| norm as f32).collect()));
     Ok(values.into())
+}
+
+/// Values and gradients with their shapes.
+struct Units<'a> {
+    names: Vec<String>,
+    shapes: Vec<Vec<usize>>,
+    values: Vec<SliceMut<'a>>,
+    grads: Vec<SliceMut<'a>>,
+}
+
+impl Parameters for Units<'_> {
+    fn visit(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        let pairs = self.values.iter_mut().zip(&mut self.grads);
+        for ((name, shape), (value, grad)) in self.names.iter().zip(&self.shapes).zip(pairs) {
+            f(ParamMut {
+                name,
+                shape,
+                kind: ParamKind::Weight,
+                value: Some(value.reborrow()),
+                grad: Some(grad.reborrow()),
+            });
+        }
+    }
+}
+
+fn adaptive(case: &Case) -> Result<Answer, Failure> {
+    let clip = AdaptiveClip::new(case.args.to("clip")?)
+        .with_eps(case.args.to("eps")?)
+        .with_on_nonfinite(OnNonFinite::Propagate);
+    let mut gradients = gradients(case)?;
+    let shapes: Vec<_> = gradients.iter().map(|g| g.shape.clone()).collect();
+    let names = case.numbered("p");
+    let mut params =
+        names.iter().map(|name| case.array(name).cloned()).collect::<Result<Vec<_>, _>>()?;
+    let (values, grads) = (slices(&mut params)?, slices(&mut gradients)?);
+    adaptive_grad_clip(&mut Units { names, shapes, values, grads }, &clip)?;
+    Ok(outs(gradients).into())
 }
 
 fn norm(case: &Case) -> Result<Answer, Failure> {

@@ -99,14 +99,15 @@ pub(crate) fn y(
     outputs(case, |inputs| Ok(vec![("y", f(inputs)?)]))
 }
 
-/// Sets the parameters and buffers of a layer or model to those of the case. Buffers that the case leaves out stay.
+/// Sets the parameters and buffers of a layer or model to those of the case, in the type of the case. Buffers that the
+/// case leaves out stay.
 pub(crate) fn fill(module: &mut impl Module, case: &Case) -> Result<(), Failure> {
     let mut result = Ok(());
     module.walk_mut(
         &mut Path::default(),
         &mut |name, entry| match (case.find_tensor(name), entry) {
-            (Ok(Some(value)), EntryMut::Param(p)) => p.set(value),
-            (Ok(Some(value)), EntryMut::Buffer(b)) => b.set(value),
+            (Ok(Some(value)), EntryMut::Param(p)) => *p.value_mut() = value,
+            (Ok(Some(value)), EntryMut::Buffer(b)) => b.update(|old| *old = value),
             (Ok(None), EntryMut::Buffer(_)) => {}
             (Ok(None), EntryMut::Param(_)) => {
                 result = Err(Failure::unsupported(format!("no parameter {name}")))

@@ -36,7 +36,7 @@ fn one_batch(case: &Case) -> Result<Answer, Failure> {
         .with_track_running_stats(args.to("track_running_stats")?);
     let inputs = Inputs::new(case, tape(args.to("training")?));
     let x = inputs.var("x")?;
-    let mut norm = BatchNorm::with_config(channels(&x)?, config);
+    let mut norm = BatchNorm::with_config(channels(&x)?, config)?;
     differentiate::fill(&mut norm, case)?;
     inputs.watch(&norm);
     match norm.try_forward(&x) {
@@ -58,7 +58,7 @@ fn batches(case: &Case) -> Result<Answer, Failure> {
     let config = config(&case.args)?;
     let count: usize = case.args.to("batches")?;
     let channels = channels(&tape(false).constant(case.tensor("x0")?))?;
-    let mut norm = BatchNorm::with_config(channels, config);
+    let mut norm = BatchNorm::with_config(channels, config)?;
     differentiate::fill(&mut norm, case)?;
     let forward = |name: &str, training| -> Result<Var, Failure> {
         Ok(norm.try_forward(&tape(training).constant(case.tensor(name)?))?)

@@ -1,8 +1,13 @@
-//! The area `schedule`: the rate of each group at each step.
+//! The area `schedule`: the rate of each group at each step. PyTorch's schedulers are here.
+
+mod cycle;
+mod optax;
+mod plateau;
+mod transformers;
 
 use gradus_schedule::{
-    Constant, CosineAnnealing, ExponentialDecay, Linear, MultiStepDecay, Past, Polynomial,
-    Schedule, ScheduleExt, Sequential, StepDecay, from_fn,
+    Anneal, Constant, CosineAnnealing, ExponentialDecay, Linear, MultiStepDecay, Past, Polynomial,
+    Schedule, ScheduleExt, Sequential, Shape, StepDecay, from_fn, multiplicative,
 };
 use serde_json::Value;
 
@@ -12,7 +17,9 @@ use crate::{
     case::{Args, Case},
 };
 
-pub(super) const OPS: Table = &[
+pub(super) const OPS: &[Table] = &[TORCH, cycle::OPS, plateau::OPS, optax::OPS, transformers::OPS];
+
+const TORCH: Table = &[
     ("step_lr", rates),
     ("multi_step_lr", rates),
     ("constant_lr", rates),
@@ -21,10 +28,10 @@ pub(super) const OPS: Table = &[
     ("polynomial_lr", rates),
     ("cosine_annealing_lr", rates),
     ("lambda_lr", rates),
+    ("multiplicative_lr", rates),
+    ("swa_lr", rates),
     ("sequential_lr", rates),
     ("chained_scheduler", rates),
-    ("hf_linear", rates),
-    ("hf_constant_with_warmup", rates),
 ];
 
 type Boxed = Box<dyn Schedule>;
@@ -34,10 +41,15 @@ fn rates(case: &Case) -> Result<Answer, Failure> {
     let steps: u64 = case.args.to("steps")?;
     let groups = bases.iter().enumerate().map(|(g, &base)| build(&case.op, &case.args, base, g));
     let groups: Vec<Boxed> = groups.collect::<Result<_, _>>()?;
-    let row = |t| groups.iter().map(|s| number(s.value(t))).collect::<Vec<Value>>();
     let mut values = Values::new();
-    values.json("lrs", (0..=steps).map(row).collect::<Vec<_>>());
+    values.json("lrs", table(&groups, steps));
     Ok(values.into())
+}
+
+/// The table of all groups' values at the steps `0..=steps`.
+fn table(groups: &[Boxed], steps: u64) -> Vec<Vec<Value>> {
+    let row = |t| groups.iter().map(|s| number(s.value(t))).collect();
+    (0..=steps).map(row).collect()
 }
 
 /// The schedule of a torch or transformers scheduler for the group `group` with the rate `base`.
@@ -65,13 +77,18 @@ pub(super) fn build(op: &str, args: &Args, base: f64, group: usize) -> Result<Bo
             let half = CosineAnnealing::new(base, args.to("eta_min")?, args.to("T_max")?)?;
             Box::new(half.with_past(Past::Periodic))
         }
+        "cosine_annealing_warm_restarts" => Box::new(cycle::restarts(args, base)?),
         "lambda_lr" => {
-            let factors: Vec<Value> = args.to("lambdas")?;
-            let factor = factors
-                .get(group)
-                .ok_or_else(|| Failure::unsupported("a group without a lambda"))?;
-            let factor = factor_of(&Args::new(factor).map_err(Failure::Unsupported)?)?;
+            let factor = factor_of(args, group)?;
             Box::new(from_fn(move |t| base * factor(t)))
+        }
+        "multiplicative_lr" => Box::new(multiplicative(base, factor_of(args, group)?)?),
+        "swa_lr" => {
+            let (end, shape) = (per_group(args, "swa_lr", group)?, anneal_strategy(args)?);
+            match args.to("anneal_epochs")? {
+                0 => Box::new(Constant::new(end)?),
+                epochs => Box::new(Anneal::new(base, end, epochs, shape)?),
+            }
         }
         "sequential_lr" => {
             let parts = parts(args, |_| base, group)?;
@@ -83,14 +100,7 @@ pub(super) fn build(op: &str, args: &Args, base: f64, group: usize) -> Result<Bo
             let all = parts.into_iter().reduce(|a, b| Box::new(a.times(b)));
             all.ok_or_else(|| Failure::unsupported("a chain of no schedulers"))?
         }
-        "hf_linear" => {
-            let warmup: u64 = args.to("num_warmup_steps")?;
-            let total: u64 = args.to("num_training_steps")?;
-            Box::new(Linear::new(base, 0.0, total.saturating_sub(warmup))?.warmup(warmup))
-        }
-        "hf_constant_with_warmup" => {
-            Box::new(Constant::new(base)?.warmup(args.to("num_warmup_steps")?))
-        }
+        op if op.starts_with("hf_") => transformers::build(op, args, base)?,
         other => return Err(Failure::unsupported(format!("scheduler {other}"))),
     })
 }
@@ -112,8 +122,28 @@ pub(super) fn nested(part: &Value, base: f64, group: usize) -> Result<Boxed, Fai
     }
 }
 
-/// The factors that `lambda_lr` knows by name.
-fn factor_of(args: &Args) -> Result<Box<dyn Fn(u64) -> f64>, Failure> {
+/// A number for all groups, or one for each.
+fn per_group(args: &Args, name: &str, group: usize) -> Result<f64, Failure> {
+    let Value::Array(_) = args.get(name)? else { return args.to(name) };
+    let each: Vec<f64> = args.to(name)?;
+    each.get(group).copied().ok_or_else(|| Failure::unsupported(format!("a group without {name}")))
+}
+
+/// The argument `anneal_strategy`.
+fn anneal_strategy(args: &Args) -> Result<Shape, Failure> {
+    match args.to::<String>("anneal_strategy")?.as_str() {
+        "cos" => Ok(Shape::Cosine),
+        "linear" => Ok(Shape::Linear),
+        other => Err(Failure::unsupported(format!("anneal_strategy {other}"))),
+    }
+}
+
+/// The group's factor among `lambdas`, which has a name.
+fn factor_of(args: &Args, group: usize) -> Result<Box<dyn Fn(u64) -> f64>, Failure> {
+    let factors: Vec<Value> = args.to("lambdas")?;
+    let factor =
+        factors.get(group).ok_or_else(|| Failure::unsupported("a group without a lambda"))?;
+    let args = Args::new(factor).map_err(Failure::Unsupported)?;
     Ok(match args.to::<String>("kind")?.as_str() {
         "linear_warmup" => {
             let warmup: f64 = args.to("warmup")?;

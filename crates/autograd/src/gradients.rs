@@ -1,11 +1,14 @@
 //! What backward returns.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use gradus_core::{DType, ParamKind, ParamMut, Parameters, SliceMut, bf16, f16};
 use gradus_tensor::Tensor;
 
-use crate::{Module, ParamId, Var, tape::NodeId};
+use crate::{Module, ParamId, Tape, Var, tape::NodeId};
 
 /// Gradients of one backward pass, owned: clip them, add them up, hand them to an optimizer, drop them.
 ///
@@ -15,23 +18,26 @@ use crate::{Module, ParamId, Var, tape::NodeId};
 pub struct Gradients {
     grads: Vec<Leaf>,
     by_id: HashMap<ParamId, usize>,
+    /// The tape that went backward: places mean nothing on another one.
+    tape: Option<Tape>,
 }
 
 #[derive(Debug)]
 struct Leaf {
     id: ParamId,
-    node: NodeId,
+    /// Its place on the tape; none for a gradient that came from another tape.
+    node: Option<NodeId>,
     grad: Tensor,
     name: String,
 }
 
 impl Gradients {
-    pub(crate) fn new(leaves: impl Iterator<Item = (ParamId, NodeId, Tensor)>) -> Self {
-        let mut all = Self::default();
+    pub(crate) fn new(tape: Tape, leaves: impl Iterator<Item = (ParamId, NodeId, Tensor)>) -> Self {
+        let mut all = Self { tape: Some(tape), ..Self::default() };
         for (id, node, grad) in leaves {
             all.by_id.insert(id, all.grads.len());
             let name = format!("grad.{}", all.grads.len());
-            all.grads.push(Leaf { id, node, grad, name });
+            all.grads.push(Leaf { id, node: Some(node), grad, name });
         }
         all
     }
@@ -47,11 +53,13 @@ impl Gradients {
         self.by_id.get(&id).map(|&i| &mut self.grads[i].grad)
     }
 
-    /// The gradient of a leaf or a watched parameter of the tape that went backward, if it was reached.
+    /// The gradient of a leaf or a watched parameter of the tape that went backward, if it was reached; none for a
+    /// value of another tape.
     #[must_use]
     pub fn wrt(&self, leaf: &Var) -> Option<&Tensor> {
         let node = leaf.node()?;
-        self.grads.iter().find(|l| l.node == node).map(|l| &l.grad)
+        self.tape.as_ref().filter(|tape| tape.is_same(leaf.tape()))?;
+        self.grads.iter().find(|l| l.node == Some(node)).map(|l| &l.grad)
     }
 
     /// Number of gradients.
@@ -77,6 +85,7 @@ impl Gradients {
                     }
                     self.by_id.insert(leaf.id, self.grads.len());
                     leaf.name = format!("grad.{}", self.grads.len());
+                    leaf.node = None;
                     self.grads.push(leaf);
                 }
             }
@@ -88,13 +97,18 @@ impl Gradients {
     /// # Errors
     /// [`MissingGradients`] when a trainable parameter was not reached: its training has silently stopped, or it
     /// should be frozen. [`bind_reached`](Self::bind_reached) is for models that use only a part in each step.
+    ///
+    /// # Panics
+    /// When the model shows a parameter twice (a clone of it): clipping would scale its one gradient twice. Weights
+    /// are tied by watching one parameter twice.
+    #[track_caller]
     pub fn bind<'a, M: Module + ?Sized>(
         &'a mut self,
         model: &'a mut M,
     ) -> Result<Bound<'a, M>, MissingGradients> {
         let mut names = Vec::new();
-        model.for_each_param(&mut |name, p| {
-            if p.is_trainable() && !self.by_id.contains_key(&p.id()) {
+        for_each_once(model, |name, id| {
+            if !self.by_id.contains_key(&id) {
                 names.push(name.to_owned());
             }
         });
@@ -107,8 +121,33 @@ impl Gradients {
 
     /// As [`bind`](Self::bind); parameters that were not reached are shown without a gradient, and keep their
     /// value and their optimizer state.
+    ///
+    /// # Panics
+    /// As [`bind`](Self::bind).
+    #[track_caller]
     pub fn bind_reached<'a, M: Module + ?Sized>(&'a mut self, model: &'a mut M) -> Bound<'a, M> {
+        for_each_once(model, |_, _| {});
         Bound { grads: self, model }
+    }
+}
+
+/// Shows the trainable parameters, and refuses one that comes twice.
+#[track_caller]
+fn for_each_once<M: Module + ?Sized>(model: &M, mut f: impl FnMut(&str, ParamId)) {
+    let mut seen = HashSet::new();
+    let mut twice = None;
+    model.for_each_param(&mut |name, p| {
+        if p.is_trainable() {
+            if !seen.insert(p.id()) {
+                twice.get_or_insert_with(|| name.to_owned());
+            }
+            f(name, p.id());
+        }
+    });
+    if let Some(name) = twice {
+        panic!(
+            "bind: {name} is a clone of a parameter before it; weights are tied by watching one parameter twice"
+        );
     }
 }
 

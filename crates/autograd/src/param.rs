@@ -24,6 +24,8 @@ impl ParamId {
 }
 
 /// A tensor that training changes.
+///
+/// A model shows a parameter once. Weights are tied by watching one parameter twice, not by cloning it.
 #[derive(Clone, Debug)]
 pub struct Param {
     id: ParamId,

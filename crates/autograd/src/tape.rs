@@ -38,7 +38,8 @@ struct State {
     shapes: Vec<SmallVec<[usize; 6]>>,
     /// Parameters and leaves: where their gradients end.
     leaves: Vec<(NodeId, ParamId)>,
-    watched: HashMap<ParamId, NodeId>,
+    /// Parameters met so far, with the value that they had then.
+    watched: HashMap<ParamId, (NodeId, Tensor)>,
     drained: bool,
 }
 
@@ -112,12 +113,17 @@ impl Tape {
     }
 
     /// A value whose gradient is wanted: `grads.wrt(&leaf)`. On an evaluation tape it is a constant.
+    ///
+    /// # Panics
+    /// When this tape has already gone backward: nothing would ever reach the value.
     #[must_use]
+    #[track_caller]
     pub fn leaf(&self, value: Tensor) -> Var {
         if !self.0.recording {
             return self.constant(value);
         }
         let mut state = self.lock();
+        state.assert_open("leaf");
         let id = state.add_leaf(ParamId::fresh(), &value);
         drop(state);
         Var::new(self.clone(), value, Some(id))
@@ -125,17 +131,30 @@ impl Tape {
 
     /// A parameter's value on this tape. Watched twice (tied weights), it is the same leaf and its gradients add.
     /// A frozen parameter is a constant.
+    ///
+    /// # Panics
+    /// When this tape has already gone backward, or has met the parameter with another value: a clone (a moving
+    /// average, a teacher) that has changed since. Freeze the clone, or give it a tape of its own.
     #[must_use]
+    #[track_caller]
     pub fn watch(&self, param: &Param) -> Var {
         if !self.0.recording || !param.is_trainable() {
             return self.constant(param.value().clone());
         }
         let mut state = self.lock();
+        state.assert_open("watch");
         let id = match state.watched.get(&param.id()) {
-            Some(&id) => id,
+            Some((id, value)) => {
+                assert!(
+                    value.shares_buffer_with(param.value()),
+                    "watch: a parameter of shape {:?} and a clone of it that has changed, on one tape",
+                    value.shape()
+                );
+                *id
+            }
             None => {
                 let id = state.add_leaf(param.id(), param.value());
-                state.watched.insert(param.id(), id);
+                state.watched.insert(param.id(), (id, param.value().clone()));
                 id
             }
         };
@@ -154,10 +173,7 @@ impl Tape {
     pub fn backward(&self, outputs: &[(&Var, Tensor)]) -> Gradients {
         let (mut records, shapes, leaves) = {
             let mut state = self.lock();
-            assert!(
-                !state.drained,
-                "backward: this tape has already gone backward; record a new one"
-            );
+            state.assert_open("backward");
             state.drained = true;
             state.watched.clear();
             (
@@ -197,11 +213,10 @@ impl Tape {
             };
             (record.backward)(upstream, &mut sink);
         }
-        Gradients::new(
-            leaves
-                .into_iter()
-                .filter_map(|(node, id)| Some((id, node, grads[node as usize].take()?))),
-        )
+        let reached = leaves
+            .into_iter()
+            .filter_map(|(node, id)| Some((id, node, grads[node as usize].take()?)));
+        Gradients::new(self.clone(), reached)
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -221,7 +236,7 @@ impl Tape {
             return None;
         }
         let mut state = self.lock();
-        assert!(!state.drained, "{name}: this tape has already gone backward; record a new one");
+        state.assert_open(name);
         let first_output = state.shapes.len() as NodeId;
         state.shapes.extend(outputs.iter().map(|t| SmallVec::from_slice(t.shape())));
         state.records.push(Record {
@@ -241,6 +256,11 @@ impl Tape {
 }
 
 impl State {
+    #[track_caller]
+    fn assert_open(&self, op: &str) {
+        assert!(!self.drained, "{op}: this tape has already gone backward; record a new one");
+    }
+
     fn add_leaf(&mut self, param: ParamId, value: &Tensor) -> NodeId {
         let id = self.shapes.len() as NodeId;
         self.shapes.push(SmallVec::from_slice(value.shape()));

@@ -28,6 +28,13 @@ fn gathers() {
 }
 
 #[test]
+fn a_scalar_gathers_as_a_vector_of_one() {
+    gradcheck(&[Tensor::scalar(0.5f64)], |v| v[0].gather(0, &index(&[0], &[])));
+    gradcheck(&[Tensor::scalar(0.5f64)], |v| v[0].gather(-1, &index(&[0, 0, 0], &[3])));
+    gradcheck(&[random(&[3], 6)], |v| v[0].gather(0, &index(&[2], &[])));
+}
+
+#[test]
 fn selections() {
     let i = index(&[2, 0, 2, 1], &[4]);
     for (shape, dim) in [(&[3, 2][..], 0), (&[2, 3], 1), (&[2, 4, 2], -2), (&[3], 0), (&[3, 0], 0)]

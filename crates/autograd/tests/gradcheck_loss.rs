@@ -236,6 +236,13 @@ fn kinks_and_zeros() {
     let flat = |f: &dyn Fn(&Var, &Var) -> Var| both(&x, |v| f(v, &v.constant(x.clone()))).1;
     assert_eq!(flat(&|a, b| a.l1_loss(b, Reduction::Sum)), [0.0; 2]);
     assert_eq!(flat(&|a, b| a.smooth_l1_loss(b, 0.0, Reduction::Sum)), [0.0; 2]);
+    // PyTorch's slopes at NaN: none where the slope is a sign, NaN where it is a difference.
+    let nan = Tensor::from_slice(&[f64::NAN; 2], &[2]);
+    let slope = |f: &dyn Fn(&Var, &Var) -> Var| both(&nan, |v| f(v, &v.constant(x.clone()))).1;
+    assert_eq!(slope(&|a, b| a.l1_loss(b, Reduction::Sum)), [0.0; 2]);
+    assert_eq!(slope(&|a, b| a.smooth_l1_loss(b, 0.0, Reduction::Sum)), [0.0; 2]);
+    assert!(slope(&|a, b| a.smooth_l1_loss(b, 1.0, Reduction::Sum))[0].is_nan());
+    assert!(slope(&|a, b| a.huber_loss(b, 1.0, Reduction::Sum))[0].is_nan());
     let p = Tensor::from_slice(&[0.0f64, 1.0], &[2]);
     let q = Tensor::from_slice(&[f64::NEG_INFINITY, -2.0], &[2]);
     let (loss, _) = both(&q, |v| v.kl_div(&v.constant(p.clone()), false, Reduction::None));

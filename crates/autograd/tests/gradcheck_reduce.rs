@@ -78,6 +78,33 @@ fn cumsum() {
 }
 
 #[test]
+fn a_scalar_has_a_first_dimension_to_reduce() {
+    let x = [Tensor::scalar(0.5f64)];
+    for dim in [0, -1] {
+        for keepdim in [false, true] {
+            gradcheck(&x, |v| v[0].sum(&[dim], keepdim));
+            gradcheck(&x, |v| v[0].mean(&[dim], keepdim));
+            gradcheck(&x, |v| v[0].var(&[dim], 0, keepdim));
+            gradcheck(&x, |v| v[0].amax(&[dim], keepdim));
+            gradcheck(&x, |v| v[0].amin(&[dim], keepdim));
+            gradcheck(&x, |v| v[0].max_dim(dim, keepdim).0);
+            gradcheck(&x, |v| v[0].min_dim(dim, keepdim).0);
+            let index = x[0].argmax(Some(dim), keepdim);
+            assert_eq!((index.shape().len(), index.item()), (0, 0.0));
+        }
+        gradcheck(&x, |v| v[0].cumsum(dim));
+        gradcheck(&x, |v| v[0].transpose(dim, 0));
+    }
+}
+
+#[test]
+fn a_correction_above_the_count_has_pytorchs_gradient() {
+    assert_eq!(grad(&[3.0], |x| x.var(&[0], 2, false)), [0.0]);
+    assert!(grad(&[3.0], |x| x.var(&[], 2, false))[0].is_nan());
+    assert!(grad(&[3.0], |x| x.var(&[0], 1, false))[0].is_nan());
+}
+
+#[test]
 fn a_value_used_twice() {
     gradcheck(&[random(&[3, 4], 6)], |v| {
         v[0].sum(&[0], false).mse_loss(&v[0].mean(&[0], false), Default::default())

@@ -34,6 +34,16 @@ fn log_softmax() {
 }
 
 #[test]
+fn a_scalar_is_a_row_of_one() {
+    for dim in [0, -1] {
+        let x = [Tensor::scalar(0.5f64)];
+        gradcheck(&x, |v| v[0].softmax(dim));
+        gradcheck(&x, |v| v[0].log_softmax(dim));
+        gradcheck(&x, |v| v[0].logsumexp(&[dim], true));
+    }
+}
+
+#[test]
 fn logsumexp() {
     for keepdim in [false, true] {
         for dims in [&[][..], &[0], &[-1], &[1, 2], &[0, 2]] {

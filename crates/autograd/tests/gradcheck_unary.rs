@@ -77,6 +77,9 @@ fn slopes_at_kinks() {
         assert_eq!(at(on_bound, |x| x.clamp(Some(-1.0), Some(1.0))), (on_bound, 0.0));
     }
     assert_eq!(at(0.0, |x| x.clamp(Some(1.0), Some(-1.0))), (-1.0, 0.0));
+    // The slopes that PyTorch gives NaN.
+    assert_eq!(at(f64::NAN, |x| x.elu(0.5)).1, 1.0);
+    assert_eq!(at(f64::NAN, Var::abs).1, 0.0);
 }
 
 #[test]

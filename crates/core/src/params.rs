@@ -66,15 +66,6 @@ impl SliceMut<'_> {
             Self::BF16(s) => SliceMut::BF16(s),
         }
     }
-
-    /// Element `i`, widened. For checks and reports; loops belong into [`with_slice!`](crate::with_slice).
-    ///
-    /// # Panics
-    /// When `i` is out of bounds.
-    #[must_use]
-    pub fn get_f64(&self, i: usize) -> f64 {
-        with_slice!(self, s => FloatElement::to_f64(s[i]))
-    }
 }
 
 impl<'a> From<&'a mut [f32]> for SliceMut<'a> {

@@ -1,6 +1,6 @@
 //! What turns gradients into new parameters.
 
-use alloc::{boxed::Box, string::String};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
 use crate::{DType, Parameters, State};
@@ -14,8 +14,9 @@ pub trait GradientTransform: State {
     /// Does one step. A parameter without a gradient keeps its value and its state, its own step count too.
     ///
     /// # Errors
-    /// [`StepError`] where the walk does not fit the state kept from earlier steps. Nothing is half done
-    /// then for that parameter; parameters before it may already have been updated.
+    /// [`StepError`] for a learning rate that is negative or not finite (nothing has changed then), or where
+    /// the walk does not fit the state kept from earlier steps. Nothing is half done then for that
+    /// parameter; parameters before it may already have been updated.
     fn step(&mut self, lr: f64, params: &mut dyn Parameters) -> Result<(), StepError>;
 }
 
@@ -29,6 +30,34 @@ impl<T: GradientTransform + ?Sized> GradientTransform for Box<T> {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum StepError {
+    /// The learning rate is NaN, infinite or negative.
+    LearningRate {
+        /// The rate given.
+        lr: f64,
+    },
+    /// A gradient is NaN or infinite, and the stage that looks for such has to refuse it.
+    NonFiniteGradient {
+        /// The first parameter with such an element, or the one whose norm overflowed.
+        name: String,
+        /// Number of elements that are NaN or infinite, of all parameters.
+        count: usize,
+    },
+    /// A stage has a hyper-parameter that it cannot work with.
+    HyperParameter {
+        /// The hyper-parameter.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// This transform does not handle parameters of this shape.
+    Shape {
+        /// The parameter.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The shapes that it handles.
+        expected: &'static str,
+    },
     /// A parameter has a gradient but the walk shows no value to update.
     MissingValue {
         /// The parameter.
@@ -57,6 +86,17 @@ pub enum StepError {
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::LearningRate { lr } => write!(f, "learning rate {lr} is not in [0, inf)"),
+            Self::NonFiniteGradient { name, count } => write!(
+                f,
+                "{count} elements of the gradients are NaN or infinite, see parameter {name}"
+            ),
+            Self::HyperParameter { name, value } => {
+                write!(f, "no step can be done with {name} = {value}")
+            }
+            Self::Shape { name, shape, expected } => {
+                write!(f, "parameter {name}: expected {expected}, its shape is {shape:?}")
+            }
             Self::MissingValue { name } => {
                 write!(f, "parameter {name}: there is a gradient but no value to update")
             }

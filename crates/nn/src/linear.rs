@@ -1,4 +1,4 @@
-use gradus_autograd::{Layer, Param, ParamKind, Var, module};
+use gradus_autograd::{Layer, Param, ParamKind, Tensor, Var, module};
 use gradus_init::Init;
 
 use crate::Seeds;
@@ -53,7 +53,7 @@ impl Linear {
     #[must_use]
     pub fn with_zero_bias(mut self) -> Self {
         if let Some(bias) = &mut self.bias {
-            bias.value_mut().scale_assign(0.0);
+            bias.set(Tensor::zeros(bias.value().shape(), bias.value().dtype()));
         }
         self
     }

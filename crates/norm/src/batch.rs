@@ -6,6 +6,7 @@ use gradus_tensor::{FloatElement, Real, par, with_real};
 use crate::{
     NormError,
     batch_kernels::{self as kernels, Layout},
+    error::check_eps,
 };
 
 /// How far running statistics move towards a batch's. PyTorch and Keras both call this *momentum* and mean
@@ -22,6 +23,15 @@ pub enum Momentum {
 }
 
 impl Momentum {
+    fn check(self) -> Result<(), NormError> {
+        match self {
+            Self::New(m) | Self::Old(m) if !(0.0..=1.0).contains(&m) => {
+                Err(NormError::OutOfRange { name: "momentum", value: m, range: "[0, 1]" })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The weight of batch number `count` (from 1).
     fn weight(self, count: i64) -> f64 {
         match self {
@@ -53,7 +63,8 @@ pub struct BatchStats {
 /// `x` `[N, C, ...]`; statistics, `weight` and `bias` `[C]`; result as `x`.
 ///
 /// # Errors
-/// [`NormError::BatchTooSmall`] when a channel has one value only and the batch's own statistics are asked for.
+/// [`NormError::BatchTooSmall`] when a channel has one value only and the batch's own statistics are asked for. An
+/// empty batch is none, and has mean and variance 0.
 ///
 /// # Panics
 /// When `x` has fewer than two dimensions or a `[C]` tensor another shape.
@@ -79,7 +90,7 @@ pub fn batch_norm(
         );
     }
     let layout = Layout::of(shape);
-    if given.is_none() && layout.count() <= 1 {
+    if given.is_none() && layout.count() == 1 {
         return Err(NormError::BatchTooSmall { shape: shape.to_vec() });
     }
     Ok(with_real!("batch_norm", x.dtype(), T => run::<T>(x, weight, bias, given, eps, layout)))
@@ -248,12 +259,20 @@ impl BatchNorm {
     /// For `channels` channels, with PyTorch's defaults: eps 1e-5, momentum 0.1 of the new, affine, tracked; in f32.
     #[must_use]
     pub fn new(channels: usize) -> Self {
-        Self::with_config(channels, BatchNormConfig::default())
+        Self::build(channels, BatchNormConfig::default())
     }
 
     /// For `channels` channels, with options.
-    #[must_use]
-    pub fn with_config(channels: usize, config: BatchNormConfig) -> Self {
+    ///
+    /// # Errors
+    /// [`NormError::OutOfRange`] for an eps that is negative or not finite, or a momentum outside of [0, 1].
+    pub fn with_config(channels: usize, config: BatchNormConfig) -> Result<Self, NormError> {
+        check_eps(config.eps)?;
+        config.momentum.check()?;
+        Ok(Self::build(channels, config))
+    }
+
+    fn build(channels: usize, config: BatchNormConfig) -> Self {
         let full = |value| Tensor::full(&[channels], value, DType::F32);
         let param = |value| config.affine.then(|| Param::new(full(value), ParamKind::Norm));
         let buffer = |value| config.track_running_stats.then(|| Buffer::new(full(value)));
@@ -305,6 +324,9 @@ impl BatchNorm {
             *n += 1;
             weight = self.config.momentum.weight(*n);
         });
+        if batch.count == 0 {
+            return;
+        }
         let unbiased = batch.count as f64 / (batch.count as f64 - 1.0);
         // running += weight (batch - running)
         mean.update(|r| blend(r, &batch.mean, 1.0, weight));

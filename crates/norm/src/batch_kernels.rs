@@ -28,9 +28,9 @@ const COLUMNS: usize = 32;
 /// Rows summed in the element type before the sum moves on to f64.
 const ROWS: usize = 32;
 
-/// Mean and biased variance of each channel, in two passes.
+/// Mean and biased variance of each channel, in two passes; 0 over nothing.
 pub(crate) fn moments<T: Real>(x: &[T], layout: Layout) -> (Vec<T>, Vec<T>) {
-    let n = layout.count() as f64;
+    let n = layout.count().max(1) as f64;
     let mean: Vec<T> = channel_sums(x, x, layout, &vec![T::ZERO; layout.channels], Sum::First)
         .into_iter()
         .map(|s| T::lit(s.0 / n))

@@ -1,7 +1,7 @@
 use std::fmt;
 
-/// Why a batch cannot be normalized.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Why a batch cannot be normalized, or a layer not be made.
+#[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum NormError {
     /// In training each channel needs two values at least: one alone has no variance.
@@ -9,11 +9,33 @@ pub enum NormError {
         /// Shape of the input.
         shape: Vec<usize>,
     },
+    /// A number of the configuration makes no sense.
+    OutOfRange {
+        /// Its name.
+        name: &'static str,
+        /// What was given.
+        value: f64,
+        /// Where it has to lie.
+        range: &'static str,
+    },
+}
+
+/// Checks an eps: 0 is allowed, as in PyTorch.
+pub(crate) fn check_eps(eps: f64) -> Result<f64, NormError> {
+    let ok = eps >= 0.0 && eps.is_finite();
+    if ok {
+        Ok(eps)
+    } else {
+        Err(NormError::OutOfRange { name: "eps", value: eps, range: "[0, inf)" })
+    }
 }
 
 impl fmt::Display for NormError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::OutOfRange { name, value, range } => {
+                write!(f, "{name} has to lie in {range}, got {value}")
+            }
             Self::BatchTooSmall { shape } => {
                 write!(
                     f,

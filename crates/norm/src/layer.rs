@@ -3,7 +3,7 @@
 use gradus_autograd::{DType, Layer, Param, ParamKind, Tensor, Var, module};
 use gradus_tensor::{Real, kernel, par, with_real};
 
-use crate::lanes;
+use crate::{NormError, error::check_eps, lanes};
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions, with the biased variance.
 ///
@@ -245,10 +245,12 @@ impl LayerNorm {
     }
 
     /// Another eps, which stands inside the root.
-    #[must_use]
-    pub fn with_eps(mut self, eps: f64) -> Self {
-        self.eps = eps;
-        self
+    ///
+    /// # Errors
+    /// [`NormError::OutOfRange`] when it is negative or not finite.
+    pub fn with_eps(mut self, eps: f64) -> Result<Self, NormError> {
+        self.eps = check_eps(eps)?;
+        Ok(self)
     }
 }
 

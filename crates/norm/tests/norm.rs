@@ -4,7 +4,9 @@ use gradus_autograd::{
     DType, Layer, Module, Tape, Tensor, Var,
     check::{gradcheck, random},
 };
-use gradus_norm::{BatchNorm, BatchNormConfig, Momentum, NormError, batch_norm, layer_norm};
+use gradus_norm::{
+    BatchNorm, BatchNormConfig, LayerNorm, Momentum, NormError, batch_norm, layer_norm,
+};
 use proptest::prelude::*;
 
 fn bn(v: &[Var], given: Option<(&Tensor, &Tensor)>) -> Var {
@@ -56,6 +58,27 @@ fn layer_norm_gradients() {
 }
 
 #[test]
+fn long_rows_on_a_large_mean_keep_their_digits() {
+    let n = 100_000;
+    let x: Vec<f32> = (0..n).map(|i| 999.3 + ((i * 7919) % 13) as f32 / 6.0).collect();
+    let wide: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+    let mean = wide.iter().sum::<f64>() / n as f64;
+    let std = (wide.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64).sqrt();
+    let tape = Tape::training(0, 0);
+    let rows = tape.constant(Tensor::from_slice(&x, &[1, n]));
+    let of_layer = layer_norm(&rows, &[n], None, None, 1e-5).into_value();
+    let planes = tape.constant(Tensor::from_slice(&x, &[1, 1, n]));
+    let of_batch = bn(&[planes], None).into_value();
+    for y in [of_layer, of_batch] {
+        for (y, x) in y.as_slice::<f32>().iter().zip(&wide) {
+            let want = (x - mean) / std;
+            // Half a unit in the last place of the mean is 3e-5.
+            assert!((f64::from(*y) - want).abs() < 1e-3, "{y}, want {want}");
+        }
+    }
+}
+
+#[test]
 fn running_statistics_follow_pytorch() {
     let layer = BatchNorm::new(1);
     let tape = Tape::training(0, 0);
@@ -74,9 +97,46 @@ fn running_statistics_follow_pytorch() {
 }
 
 #[test]
+fn an_empty_batch_counts_but_moves_nothing() {
+    let layer = BatchNorm::new(2);
+    let tape = Tape::training(0, 0);
+    let x = tape.leaf(Tensor::zeros(&[0, 2, 3], DType::F32));
+    let y = layer.try_forward(&x).unwrap();
+    assert_eq!(y.shape(), [0, 2, 3]);
+    let state = layer.snapshot();
+    assert_eq!(state.get("running_mean").unwrap().to_vec::<f32>(), [0.0; 2]);
+    assert_eq!(state.get("running_var").unwrap().to_vec::<f32>(), [1.0; 2]);
+    assert_eq!(state.get("num_batches_tracked").unwrap().item(), 1.0);
+    let weight = tape.leaf(Tensor::full(&[2], 1.0, DType::F32));
+    let (y, _) = batch_norm(&x, Some(&weight), None, None, 1e-5).unwrap();
+    let grads = tape.backward(&[(&y, Tensor::zeros(&[0, 2, 3], DType::F32))]);
+    assert_eq!(grads.wrt(&weight).unwrap().to_vec::<f32>(), [0.0; 2]);
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused() {
+    let default = BatchNormConfig::default;
+    for bad in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+        for momentum in [Momentum::New(bad), Momentum::Old(bad)] {
+            let error = BatchNorm::with_config(2, default().with_momentum(momentum)).unwrap_err();
+            assert_eq!(error.to_string(), format!("momentum has to lie in [0, 1], got {bad}"));
+        }
+    }
+    for bad in [-1e-5, f64::NAN, f64::INFINITY] {
+        let of_batch = BatchNorm::with_config(2, default().with_eps(bad)).unwrap_err();
+        let of_layer = LayerNorm::new(&[2]).with_eps(bad).unwrap_err();
+        for error in [of_batch, of_layer] {
+            assert!(matches!(error, NormError::OutOfRange { name: "eps", .. }), "{error}");
+        }
+    }
+    assert!(LayerNorm::new(&[2]).with_eps(0.0).is_ok());
+}
+
+#[test]
 fn momentum_says_whose_weight_it_is() {
     let run = |momentum| {
-        let layer = BatchNorm::with_config(1, BatchNormConfig::default().with_momentum(momentum));
+        let config = BatchNormConfig::default().with_momentum(momentum);
+        let layer = BatchNorm::with_config(1, config).unwrap();
         for batch in [[0f32, 2.0], [4.0, 6.0]] {
             let tape = Tape::training(0, 0);
             let _ = layer.forward(&tape.constant(Tensor::from_slice(&batch, &[2, 1])));

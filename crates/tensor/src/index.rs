@@ -54,14 +54,23 @@ fn gather_dim(op: &str, dim: isize, shape: &[usize], index: &Tensor) -> usize {
 }
 
 impl Tensor {
+    /// A scalar as a vector of one element.
+    fn vector(&self) -> Self {
+        if self.ndim() == 0 { self.view(&[1]) } else { self.clone() }
+    }
+
     /// One element for each index along a dimension: for `dim` 0 of a matrix, `y[i][j] = x[index[i][j]][j]`.
-    /// `index` (i64) has as many dimensions as this tensor, none but `dim` larger; the result has its shape.
+    /// `index` (i64) has as many dimensions as this tensor, none but `dim` larger; the result has its shape. A scalar
+    /// is taken for a vector of one element.
     ///
     /// # Panics
     /// When the shapes do not fit or an index is negative or too large.
     #[must_use]
     #[track_caller]
     pub fn gather(&self, dim: isize, index: &Self) -> Self {
+        if self.ndim() == 0 || index.ndim() == 0 {
+            return self.vector().gather(dim, &index.vector()).view(index.shape());
+        }
         let d = gather_dim("gather", dim, self.shape(), index);
         let index = checked("gather", index, self.shape[d]);
         let (stride, walk) = (self.strides[d], without_dim(&self.strides, d));
@@ -85,6 +94,12 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn scatter_sum(&self, shape: &[usize], dim: isize, index: &Self) -> Self {
+        if shape.is_empty() {
+            return self.scatter_sum(&[1], dim, index).view(&[]);
+        }
+        if self.ndim() == 0 && index.ndim() == 0 {
+            return self.vector().scatter_sum(shape, dim, &index.vector());
+        }
         let d = gather_dim("scatter_sum", dim, shape, index);
         assert_eq!(
             self.shape(),

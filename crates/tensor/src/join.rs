@@ -139,7 +139,8 @@ impl Tensor {
         let mut out = Self::zeros(shape, self.dtype());
         let mut strides = row_major(shape);
         let offset = start * strides[d] as usize;
-        strides[d] *= step as isize;
+        // As in slice: a stride that is never taken may overflow.
+        strides[d] = strides[d].wrapping_mul(step as isize);
         with_element!(self.dtype(), T => put(out.make_mut::<T>(), &strides, offset, self));
         out
     }

@@ -6,8 +6,8 @@ mod max;
 pub use avg::AvgPoolOptions;
 pub use max::MaxPoolOptions;
 
-/// Number of windows along one dimension, by PyTorch's rule: in ceil mode a last window that would start in the
-/// padding behind the input is dropped.
+/// Number of windows along one dimension, by PyTorch's rule: in ceil mode a window may reach beyond the padded input
+/// by less than a stride, and a last window that would start in the padding behind the input is dropped.
 fn windows(
     input: usize,
     kernel: usize,
@@ -17,8 +17,8 @@ fn windows(
     ceil_mode: bool,
 ) -> Option<usize> {
     let span = (kernel - 1) * dilation + 1;
-    let room = (input + 2 * padding).checked_sub(span)?;
-    let n = (if ceil_mode { room.div_ceil(stride) } else { room / stride }) + 1;
+    let beyond = if ceil_mode { stride - 1 } else { 0 };
+    let n = (input + 2 * padding + beyond).checked_sub(span)? / stride + 1;
     Some(if ceil_mode && (n - 1) * stride >= input + padding { n - 1 } else { n })
 }
 
@@ -141,6 +141,8 @@ mod tests {
             );
         }
         check_max([0, 3, 4, 4], o([2, 2]));
+        // In ceil mode the only window may be larger than the input.
+        check_max([1, 2, 2, 3], o([3, 4]).with_stride([2, 2]).with_ceil_mode(true));
         check_max([1, 1, 20, 18], o([16, 17]).with_stride([1, 1]));
         check_max([1, 1, 20, 18], o([16, 16]).with_padding([8, 8]).with_stride([3, 5]));
         // A window that dilation takes past the only element.
@@ -234,6 +236,7 @@ mod tests {
             }
             check_avg(shape, o([2, 1]).with_divisor_override(3));
         }
+        check_avg([1, 2, 2, 3], o([3, 4]).with_stride([2, 2]).with_ceil_mode(true));
         check_avg([1, 1, 4, 40], o([2, 33]).with_stride([1, 1]));
     }
 

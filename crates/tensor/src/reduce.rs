@@ -211,6 +211,9 @@ fn extreme_dim<const MAX: bool>(
     dim: isize,
     keepdim: bool,
 ) -> (Tensor, Tensor) {
+    if t.ndim() == 0 {
+        return extreme_dim::<MAX>(name, &t.view(&[1]), dim, false);
+    }
     let d = normalize_dim(name, dim, t.ndim());
     let n = t.shape()[d];
     assert!(n > 0, "{name}: nothing to choose from along dimension {d} of shape {:?}", t.shape());
@@ -243,6 +246,9 @@ fn shape_with(shape: &[usize], dim: usize, size: usize) -> Dims {
 
 #[track_caller]
 fn running_sum(t: &Tensor, dim: isize, reversed: bool) -> Tensor {
+    if t.ndim() == 0 {
+        return running_sum(&t.view(&[1]), dim, reversed).view(&[]);
+    }
     let n = t.shape()[normalize_dim("cumsum", dim, t.ndim())];
     let rows = t.transpose(dim, -1).contiguous();
     let y = with_real!("cumsum", t.dtype(), T => {

@@ -13,14 +13,23 @@ pub(crate) fn row_major(shape: &[usize]) -> Strides {
     let mut step = 1isize;
     for (s, &d) in strides.iter_mut().zip(shape).rev() {
         *s = step;
-        step *= d.max(1) as isize;
+        // Only the strides of a tensor without elements can overflow, and nothing is read by them.
+        step = step.wrapping_mul(d.max(1) as isize);
     }
     strides
 }
 
-/// Number of elements.
+/// Number of elements; 0 where a dimension is, however large the others are.
+///
+/// # Panics
+/// When the number overflows: such a shape cannot have memory behind it.
+#[track_caller]
 pub(crate) fn numel(shape: &[usize]) -> usize {
-    shape.iter().product()
+    if shape.contains(&0) {
+        return 0;
+    }
+    let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    n.unwrap_or_else(|| panic!("the number of elements of shape {shape:?} overflows usize"))
 }
 
 /// Whether elements lie densely in row-major order (dimensions of size 1 may have any stride).
@@ -113,7 +122,8 @@ pub fn normalize_dim(op: &str, dim: isize, ndim: usize) -> usize {
     dim.rem_euclid(n) as usize
 }
 
-/// Dimensions counted from the front, sorted and without repetition; none given means all.
+/// Dimensions counted from the front, sorted and without repetition; none given means all. A scalar has none, but
+/// may be asked for dimension 0 (or -1), as in PyTorch.
 ///
 /// # Panics
 /// When one does not exist or is named twice.
@@ -123,10 +133,11 @@ pub fn normalize_dims(op: &str, dims: &[isize], ndim: usize) -> Vec<usize> {
     let mut out: Vec<usize> = if dims.is_empty() {
         (0..ndim).collect()
     } else {
-        dims.iter().map(|&d| normalize_dim(op, d, ndim)).collect()
+        dims.iter().map(|&d| normalize_dim(op, d, ndim.max(1))).collect()
     };
     out.sort_unstable();
     assert!(out.windows(2).all(|w| w[0] != w[1]), "{op}: a dimension is named twice in {dims:?}");
+    out.truncate(ndim);
     out
 }
 
@@ -150,6 +161,32 @@ mod tests {
         assert!(!is_row_major(&[2, 3], &[1, 2]));
         assert!(is_row_major(&[0, 3], &[9, 9]));
         assert_eq!(row_major(&[2, 3, 4]).as_slice(), &[12, 4, 1]);
+    }
+
+    #[test]
+    fn a_dimension_of_zero_wins_over_any_other() {
+        let huge = [usize::MAX, 0, usize::MAX];
+        assert_eq!(numel(&huge), 0);
+        assert!(is_row_major(&huge, &row_major(&huge)));
+    }
+
+    #[test]
+    #[should_panic(expected = "shape [4611686018427387904, 4] overflows")]
+    fn a_shape_that_overflows_panics() {
+        let _ = numel(&[1 << 62, 4]);
+    }
+
+    #[test]
+    fn a_scalar_may_be_asked_for_its_first_dimension() {
+        assert!(normalize_dims("sum", &[0], 0).is_empty());
+        assert!(normalize_dims("sum", &[-1], 0).is_empty());
+        assert_eq!(normalize_dims("sum", &[-1, 0], 3), [0, 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "sum: dimension 1 does not exist")]
+    fn a_scalar_has_no_second_dimension() {
+        let _ = normalize_dims("sum", &[1], 0);
     }
 
     #[test]

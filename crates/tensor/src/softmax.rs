@@ -162,6 +162,9 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn softmax(&self, dim: isize) -> Self {
+        if self.ndim() == 0 {
+            return self.view(&[1]).softmax(dim).view(&[]);
+        }
         let n = self.shape()[normalize_dim("softmax", dim, self.ndim())];
         let x = self.transpose(dim, -1).contiguous();
         with_real!("softmax", self.dtype(), T => {
@@ -178,6 +181,9 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn log_softmax(&self, dim: isize) -> Self {
+        if self.ndim() == 0 {
+            return self.view(&[1]).log_softmax(dim).view(&[]);
+        }
         let n = self.shape()[normalize_dim("log_softmax", dim, self.ndim())];
         let x = self.transpose(dim, -1).contiguous();
         with_real!("log_softmax", self.dtype(), T => {
@@ -248,6 +254,9 @@ impl Tensor {
     #[track_caller]
     pub fn softmax_grad(&self, grad: &Self, dim: isize) -> Self {
         same_shape("softmax_grad", self, grad);
+        if self.ndim() == 0 {
+            return self.view(&[1]).softmax_grad(&grad.view(&[1]), dim).view(&[]);
+        }
         let dtype = same_dtype("softmax_grad", self, grad);
         let n = self.shape()[normalize_dim("softmax_grad", dim, self.ndim())];
         let (y, g) = (self.transpose(dim, -1).contiguous(), grad.transpose(dim, -1).contiguous());
@@ -266,6 +275,9 @@ impl Tensor {
     #[track_caller]
     pub fn log_softmax_grad(&self, grad: &Self, dim: isize) -> Self {
         same_shape("log_softmax_grad", self, grad);
+        if self.ndim() == 0 {
+            return self.view(&[1]).log_softmax_grad(&grad.view(&[1]), dim).view(&[]);
+        }
         let dtype = same_dtype("log_softmax_grad", self, grad);
         let n = self.shape()[normalize_dim("log_softmax_grad", dim, self.ndim())];
         let (y, g) = (self.transpose(dim, -1).contiguous(), grad.transpose(dim, -1).contiguous());

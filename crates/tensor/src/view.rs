@@ -2,24 +2,23 @@
 
 use crate::{
     Tensor, normalize_dim,
-    shape::{Dims, Strides, row_major},
+    shape::{Dims, Strides, numel, row_major},
 };
 
 impl Tensor {
-    /// Swaps two dimensions (negative ones count from the end).
+    /// Swaps two dimensions (negative ones count from the end). A scalar takes 0 and -1, and stays as it is.
     ///
     /// # Panics
     /// When one does not exist.
     #[must_use]
     #[track_caller]
     pub fn transpose(&self, dim0: isize, dim1: isize) -> Self {
-        let (a, b) = (
-            normalize_dim("transpose", dim0, self.ndim()),
-            normalize_dim("transpose", dim1, self.ndim()),
-        );
+        let [a, b] = [dim0, dim1].map(|d| normalize_dim("transpose", d, self.ndim().max(1)));
         let mut t = self.clone();
-        t.shape.swap(a, b);
-        t.strides.swap(a, b);
+        if a != b {
+            t.shape.swap(a, b);
+            t.strides.swap(a, b);
+        }
         t
     }
 
@@ -60,11 +59,11 @@ impl Tensor {
     #[track_caller]
     pub fn reshape(&self, shape: &[isize]) -> Self {
         let n = self.numel();
-        let known: usize = shape.iter().filter(|&&d| d >= 0).map(|&d| d as usize).product();
-        let unknown = shape.iter().filter(|&&d| d < 0).count();
+        let known: Dims = shape.iter().filter(|&&d| d >= 0).map(|&d| d as usize).collect();
+        let (known, unknown) = (numel(&known), shape.len() - known.len());
         let fits = match unknown {
             0 => known == n,
-            1 => known != 0 && n.is_multiple_of(known),
+            1 => shape.contains(&-1) && known != 0 && n.is_multiple_of(known),
             _ => false,
         };
         assert!(fits, "reshape: cannot view shape {:?} ({n} elements) as {shape:?}", self.shape());
@@ -80,8 +79,12 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn view(&self, shape: &[usize]) -> Self {
-        let n: usize = shape.iter().product();
-        assert_eq!(n, self.numel(), "view: cannot view shape {:?} as {shape:?}", self.shape());
+        assert_eq!(
+            numel(shape),
+            self.numel(),
+            "view: cannot view shape {:?} as {shape:?}",
+            self.shape()
+        );
         self.with_shape(Dims::from_slice(shape))
     }
 
@@ -105,13 +108,14 @@ impl Tensor {
         let n = self.shape[d] as isize;
         let clip = |i: isize| if i < 0 { (i + n).max(0) } else { i.min(n) };
         let (start, end) = (clip(start), clip(end.unwrap_or(n)));
-        let len = if end > start { (end - start + step - 1) / step } else { 0 };
+        let len = if end > start { (end - start - 1) / step + 1 } else { 0 };
         let mut t = self.clone();
         if len > 0 {
             t.offset = (t.offset as isize + start * t.strides[d]) as usize;
         }
         t.shape[d] = len as usize;
-        t.strides[d] *= step;
+        // A stride that is never taken may overflow: a step can be as long as one likes.
+        t.strides[d] = t.strides[d].wrapping_mul(step);
         t
     }
 
@@ -124,9 +128,8 @@ impl Tensor {
     pub fn narrow(&self, dim: isize, start: usize, len: usize) -> Self {
         let d = normalize_dim("narrow", dim, self.ndim());
         assert!(
-            start + len <= self.shape[d],
-            "narrow: {start}..{} of dimension {d} of shape {:?}",
-            start + len,
+            start <= self.shape[d] && len <= self.shape[d] - start,
+            "narrow: {len} from {start} on of dimension {d} of shape {:?}",
             self.shape()
         );
         self.slice(dim, start as isize, Some((start + len) as isize), 1)
@@ -209,10 +212,16 @@ mod tests {
         assert_eq!(t.slice(1, -2, None, 1).to_vec::<i64>(), [1, 2, 4, 5]);
         assert_eq!(t.slice(1, 0, Some(100), 2).to_vec::<i64>(), [0, 2, 3, 5]);
         assert_eq!(t.slice(0, 2, Some(1), 1).shape(), [0, 3]);
+        assert_eq!(t.slice(1, 1, None, isize::MAX).to_vec::<i64>(), [1, 4]);
         assert_eq!(t.narrow(0, 1, 1).broadcast_to(&[2, 3]).to_vec::<i64>(), [3, 4, 5, 3, 4, 5]);
         assert_eq!(t.unsqueeze(-1).shape(), [2, 3, 1]);
         assert_eq!(t.unsqueeze(0).squeeze(0).to_vec::<i64>(), t.to_vec::<i64>());
         assert!(t.transpose(0, 1).shares_buffer_with(&t));
+    }
+
+    #[test]
+    fn a_scalar_transposes_to_itself() {
+        assert_eq!(iota(&[]).transpose(0, -1).shape(), [0usize; 0]);
     }
 
     #[test]
@@ -222,6 +231,12 @@ mod tests {
         v.make_mut::<i64>()[0] = 100;
         assert_eq!(v.to_vec::<i64>(), [100, 2, 4, 5]);
         assert_eq!(t.to_vec::<i64>(), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    #[should_panic(expected = "as [2, -3]")]
+    fn only_minus_one_stands_for_the_rest() {
+        let _ = iota(&[2, 3]).reshape(&[2, -3]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub enum TrainError {
     },
     /// A trainable parameter got no gradient.
     MissingGradients(MissingGradients),
-    /// The gradients could not be clipped: they are not finite, or the bound is wrong.
+    /// The gradients are not finite, or the bound to which they should be clipped is wrong.
     Clip {
         /// The step, from 0.
         step: u64,
@@ -25,12 +25,21 @@ pub enum TrainError {
         source: ClipError,
     },
     /// The optimizer refused the step.
-    Step(StepError),
+    Step {
+        /// The step, from 0.
+        step: u64,
+        /// Why.
+        source: StepError,
+    },
     /// There is nothing to train or evaluate on.
     NoBatches {
         /// Examples in the dataset.
         examples: usize,
+        /// Examples in a batch.
+        batch_size: usize,
     },
+    /// A run of no epoch trains nothing.
+    NoEpochs,
     /// The learning rate is NaN, infinite or negative.
     LearningRate {
         /// The step, from 0.
@@ -55,10 +64,11 @@ impl fmt::Display for TrainError {
             Self::NonFiniteLoss { step, loss } => write!(f, "step {step}: the loss is {loss}"),
             Self::MissingGradients(e) => e.fmt(f),
             Self::Clip { step, source } => write!(f, "step {step}: {source}"),
-            Self::Step(e) => e.fmt(f),
-            Self::NoBatches { examples } => {
-                write!(f, "a dataset of {examples} examples gives no batch")
+            Self::Step { step, source } => write!(f, "step {step}: {source}"),
+            Self::NoBatches { examples, batch_size } => {
+                write!(f, "a dataset of {examples} examples gives no batch of {batch_size}")
             }
+            Self::NoEpochs => f.write_str("expected at least 1 epoch, found 0"),
             Self::LearningRate { step, lr } => write!(f, "step {step}: a learning rate of {lr}"),
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Threads(e) => write!(f, "no thread pool: {e}"),
@@ -71,7 +81,7 @@ impl std::error::Error for TrainError {
         match self {
             Self::MissingGradients(e) => Some(e),
             Self::Clip { source, .. } => Some(source),
-            Self::Step(e) => Some(e),
+            Self::Step { source, .. } => Some(source),
             Self::Io { source, .. } => Some(source),
             Self::Threads(e) => Some(e),
             _ => None,
@@ -82,11 +92,5 @@ impl std::error::Error for TrainError {
 impl From<MissingGradients> for TrainError {
     fn from(e: MissingGradients) -> Self {
         Self::MissingGradients(e)
-    }
-}
-
-impl From<StepError> for TrainError {
-    fn from(e: StepError) -> Self {
-        Self::Step(e)
     }
 }

@@ -53,7 +53,7 @@ pub fn evaluate<M: ?Sized>(
         average.add(&objective.outcome(model, &batch, &Tape::evaluation()));
     }
     if average.count == 0 {
-        Err(TrainError::NoBatches { examples: data.len() })
+        Err(TrainError::NoBatches { examples: data.len(), batch_size: batch_size.get() })
     } else {
         Ok(average)
     }

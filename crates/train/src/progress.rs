@@ -91,11 +91,12 @@ impl Progress {
         self.examples as f64 / self.start.elapsed().as_secs_f64().max(1e-9)
     }
 
-    /// Time left at the pace so far; none before the first step.
+    /// Time left at the pace so far; none before the first step, nor for a run that would outlast all clocks.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
-        let rest = self.steps.saturating_sub(self.done) as f64;
-        (self.done > 0).then(|| self.start.elapsed().mul_f64(rest / self.done as f64))
+        let rest = self.steps.saturating_sub(self.done) as f64 / self.done as f64;
+        // No number before the first step, none that a duration can hold for a run without an end.
+        Duration::try_from_secs_f64(self.start.elapsed().as_secs_f64() * rest).ok()
     }
 
     fn text(&self, epoch: u64, train: &Average, validation: Option<&Average>, lr: f64) -> String {
@@ -130,6 +131,10 @@ mod tests {
     fn a_line_says_loss_accuracy_rate_throughput_and_time_left() {
         let mut progress = Progress::new(Shown::Nothing, 10, 100);
         assert_eq!(progress.left(), None);
+        let mut endless = Progress::new(Shown::Nothing, u64::MAX, u64::MAX);
+        endless.start = Instant::now().checked_sub(Duration::from_secs(3)).unwrap_or(endless.start);
+        endless.step(0, &Average::default(), 0.01, 1);
+        assert_eq!(endless.left(), None);
         let train = Average { loss: 0.25, accuracy: Some(0.5), count: 8 };
         progress.step(0, &train, 0.01, 8);
         let text = progress.text(0, &train, Some(&train), 0.01);

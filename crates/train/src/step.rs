@@ -1,7 +1,7 @@
 //! One update of the parameters.
 
 use gradus_autograd::{Module, Var};
-use gradus_clip::{ClipNorm, NormType, clip_grad_norm, global_norm};
+use gradus_clip::{ClipNorm, clip_grad_norm};
 use gradus_core::GradientTransform;
 
 use crate::TrainError;
@@ -20,7 +20,7 @@ pub struct StepReport {
 
 /// Backward from `loss`, clip, update: one step of a loop of your own.
 ///
-/// Nothing is updated with numbers that are not finite.
+/// Nothing is updated with numbers that are not finite, unless `clip` is told to propagate them.
 ///
 /// # Errors
 /// [`TrainError`] for a loss or a norm that is not finite, a parameter that got no gradient, a learning rate that
@@ -46,14 +46,12 @@ pub fn train_step<M: Module + ?Sized>(
     }
     let mut grads = loss.backward();
     let mut bound = grads.bind(model)?;
-    let failed = |source| TrainError::Clip { step, source };
-    let (grad_norm, clipped) = match clip {
-        Some(clip) => {
-            let report = clip_grad_norm(&mut bound, clip).map_err(failed)?;
-            (report.norm, report.clipped)
-        }
-        None => (global_norm(&mut bound, NormType::L2).map_err(failed)?.norm, false),
-    };
-    optimizer.step(lr, &mut bound)?;
-    Ok(StepReport { loss: value, grad_norm, clipped })
+    // Without a bound gradients are measured all the same, and refused if they are not finite.
+    let unbounded = ClipNorm::new(f64::INFINITY);
+    let report = clip_grad_norm(&mut bound, clip.unwrap_or(&unbounded))
+        .map_err(|source| TrainError::Clip { step, source })?;
+    if !report.skip {
+        optimizer.step(lr, &mut bound).map_err(|source| TrainError::Step { step, source })?;
+    }
+    Ok(StepReport { loss: value, grad_norm: report.norm, clipped: report.clipped })
 }

@@ -20,7 +20,7 @@ pub struct TrainerConfig {
     pub seed: u64,
     /// Bound of the global gradient norm; none.
     pub clip: Option<ClipNorm>,
-    /// Threads that compute; by default those of the pool that the caller runs in.
+    /// Threads that compute, 0 for all cores; by default those of the pool that the caller runs in.
     pub threads: Option<usize>,
     /// Where `metrics.jsonl` goes; nowhere by default.
     pub metrics: Option<PathBuf>,
@@ -150,7 +150,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainError`] when a number is not finite, a parameter gets no gradient, there is no data, or the metrics
-    /// file cannot be written. The model is as the last good step left it.
+    /// file cannot be written. The parameters are as the last good step left them; running statistics may have seen
+    /// the batch that failed.
     pub fn fit<M: Module + Send + ?Sized>(
         &mut self,
         model: &mut M,
@@ -180,12 +181,16 @@ impl Trainer {
         mut validation: Option<Validation<'_>>,
     ) -> Result<RunReport, TrainError> {
         let batches = loader.num_batches(data.len()) as u64;
-        if batches == 0 || self.config.epochs == 0 {
-            return Err(TrainError::NoBatches { examples: data.len() });
+        if batches == 0 {
+            let (examples, batch_size) = (data.len(), loader.batch_size.get());
+            return Err(TrainError::NoBatches { examples, batch_size });
+        }
+        if self.config.epochs == 0 {
+            return Err(TrainError::NoEpochs);
         }
         let mut metrics = self.config.metrics.as_ref().map(MetricsFile::create).transpose()?;
-        let mut progress =
-            Progress::new(self.config.shown, self.config.epochs, self.config.epochs * batches);
+        let steps = self.config.epochs.saturating_mul(batches);
+        let mut progress = Progress::new(self.config.shown, self.config.epochs, steps);
         let mut best: Option<(u64, Snapshot)> = None;
         let mut epochs = Vec::new();
         let (mut step, mut stopped) = (0, None);
@@ -230,7 +235,8 @@ impl Trainer {
                 (&held_out, validation.as_mut().and_then(|v| v.stop.as_mut()))
             {
                 let verdict = stop.observe(average.loss);
-                if verdict.improved {
+                // The epoch that reaches the goal is not compared with those before it, and is the one that was sought.
+                if verdict.improved || verdict.stop == Some(Reason::StoppingThreshold) {
                     best = Some((epoch, model.snapshot()));
                     note = " | best";
                 }

@@ -35,7 +35,8 @@ pub fn save_weights(snapshot: &Snapshot, path: impl AsRef<Path>) -> Result<(), T
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        let beside = path.with_extension(format!("partial-{}", std::process::id()));
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".partial-{}", std::process::id()));
         let mut out = File::create(&beside)?;
         let written = out
             .write_all(&file)

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use gradus_autograd::{DType, Layer, Module, Tape, Tensor, Var, check::random, module};
+use gradus_autograd::{
+    DType, Layer, Module, Param, ParamKind, Tape, Tensor, Var, check::random, module,
+};
 use gradus_clip::ClipNorm;
 use gradus_data::{Batch, DataLoader, Dataset};
 use gradus_nn::{Activation, BatchNorm, Dropout, Linear, Probability, Seeds, Sequential};
@@ -109,6 +111,37 @@ fn the_weights_of_the_best_epoch_are_restored() {
 }
 
 #[test]
+fn the_weights_that_reach_the_goal_are_kept() {
+    let (train, held_out) = (data(200, 1), data(100, 2));
+    let loader = DataLoader::new(50).unwrap();
+    let run = |goal| {
+        let config = EarlyStoppingConfig::lightning(Mode::Min).with_patience(9);
+        let stop = EarlyStopping::new(match goal {
+            Some(goal) => config.with_stopping_threshold(goal),
+            None => config,
+        });
+        let validation = Validation::new(&held_out).with_stop(stop.unwrap());
+        let mut model = network(1);
+        let report = trainer_of(6)
+            .fit(&mut model, &classification(0.0), &train, &loader, Some(validation))
+            .unwrap();
+        let loss = evaluate(&model, &classification(0.0), &held_out, loader.batch_size);
+        (report, loss.unwrap().loss)
+    };
+    let (free, _) = run(None);
+    let losses: Vec<f64> = free.epochs.iter().map(|e| e.validation.unwrap().loss).collect();
+    assert!(losses[3] < losses[0].min(losses[1]).min(losses[2]), "{losses:?}");
+    let (report, kept) = run(Some(losses[3] + 1e-9));
+    assert_eq!(report.stopped, Some(Reason::StoppingThreshold));
+    assert_eq!((report.epochs.len(), report.best_epoch, kept), (4, 3, losses[3]));
+}
+
+fn trainer_of(epochs: u64) -> Trainer {
+    let sgd = Sgd::new(SgdConfig::new()).unwrap();
+    Trainer::new(sgd, Constant::new(0.05).unwrap(), config(epochs))
+}
+
+#[test]
 fn metrics_have_a_line_a_step_and_a_line_an_epoch() {
     let path = scratch("metrics").join("metrics.jsonl");
     let config = config(2).with_metrics(&path).with_clip(ClipNorm::new(0.1));
@@ -162,6 +195,26 @@ fn numbers_that_are_not_finite_end_the_run_and_touch_nothing() {
     assert_eq!(bits(&model), before);
 }
 
+struct Root {
+    w: Param,
+}
+module!(Root { w });
+
+#[test]
+fn a_gradient_that_is_not_finite_touches_nothing_and_names_its_parameter() {
+    for clip in [None, Some(&ClipNorm::new(1.0))] {
+        let mut model = Root { w: Param::new(Tensor::zeros(&[2], DType::F32), ParamKind::Weight) };
+        let tape = Tape::training(0, 0);
+        // The loss is 0, the slope of the root there infinite.
+        let loss = tape.watch(&model.w).sqrt().sum(&[], false);
+        let mut sgd = Sgd::new(SgdConfig::new()).unwrap();
+        let error = train_step(&mut model, &loss, &mut sgd, 0.1, clip, 3).unwrap_err();
+        assert!(matches!(error, TrainError::Clip { step: 3, .. }), "{error}");
+        assert!(error.to_string().contains("see parameter w"), "{error}");
+        assert_eq!(model.w.value().to_vec::<f32>(), [0.0; 2]);
+    }
+}
+
 struct Forgetful {
     used: Linear,
     forgotten: Linear,
@@ -194,6 +247,7 @@ fn no_data_is_an_error() {
         )
         .fit(&mut network(0), &classification(0.0), &data(n, 1), &loader, None)
     };
-    assert!(matches!(run(10, 20, 1), Err(TrainError::NoBatches { examples: 10 })));
-    assert!(matches!(run(10, 5, 0), Err(TrainError::NoBatches { .. })));
+    assert!(matches!(run(10, 20, 1), Err(TrainError::NoBatches { examples: 10, batch_size: 20 })));
+    assert!(matches!(run(0, 5, 1), Err(TrainError::NoBatches { examples: 0, .. })));
+    assert!(matches!(run(10, 5, 0), Err(TrainError::NoEpochs)));
 }

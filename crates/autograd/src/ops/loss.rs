@@ -63,7 +63,7 @@ fn abs<T: Real>(x: T) -> T {
     if x < T::ZERO { -x } else { x }
 }
 
-/// -1, 0 or 1; NaN stays.
+/// -1, 0 or 1; 0 for NaN, as PyTorch's.
 #[inline(always)]
 fn sign<T: Real>(x: T) -> T {
     if x > T::ZERO {
@@ -71,7 +71,7 @@ fn sign<T: Real>(x: T) -> T {
     } else if x < T::ZERO {
         -T::ONE
     } else {
-        x
+        T::ZERO
     }
 }
 
@@ -105,7 +105,7 @@ elementwise_ops! {
     };
     SmoothL1Slope(beta, k) "smooth_l1_loss" 0.5 |self, a, b| {
         let (d, beta) = (a - b, T::lit(self.beta));
-        T::lit(self.k) * if abs(d) < beta { d / beta } else { sign(d) }
+        T::lit(self.k) * if abs(d) >= beta { sign(d) } else { d / beta }
     };
     Huber(delta) "huber_loss" 0.5 |self, a, b| {
         let (d, delta) = (abs(a - b), T::lit(self.delta));
@@ -113,7 +113,7 @@ elementwise_ops! {
     };
     HuberSlope(delta, k) "huber_loss" 0.5 |self, a, b| {
         let (d, delta) = (a - b, T::lit(self.delta));
-        T::lit(self.k) * if abs(d) <= delta { d } else { delta * sign(d) }
+        T::lit(self.k) * if abs(d) > delta { delta * sign(d) } else { d }
     };
     Bce() "bce_with_logits" 1.5 |self, x, y| bce(x, y, T::ONE);
     BceSlope() "bce_with_logits" 1.5 |self, x, y| bce_slope(x, y, T::ONE);
@@ -200,6 +200,9 @@ impl Var {
     #[track_caller]
     pub fn smooth_l1_loss(&self, target: &Self, beta: f64, reduction: Reduction) -> Self {
         assert!(beta >= 0.0, "smooth_l1_loss: beta is {beta}; it cannot be negative");
+        if beta == 0.0 {
+            return self.l1_loss(target, reduction);
+        }
         let slopes = (SmoothL1Slope { beta, k: 1.0 }, SmoothL1Slope { beta, k: -1.0 });
         paired("smooth_l1_loss", (self, target), reduction, SmoothL1 { beta }, slopes)
     }

@@ -57,7 +57,8 @@ impl Var {
     /// where that is negative, so that one element with correction 1 is NaN). Correction 1 is the unbiased
     /// estimate, PyTorch's default. Dimensions as in [`sum`](Self::sum).
     ///
-    /// Gradient: `2 (x - mean) / (n - correction)`.
+    /// Gradient: `2 (x - mean) / (n - correction)`. As in PyTorch, that divisor may be negative where dimensions are
+    /// given, and is at least 0 where not.
     ///
     /// # Panics
     /// As [`sum`](Self::sum).
@@ -66,9 +67,10 @@ impl Var {
     pub fn var(&self, dims: &[isize], correction: usize, keepdim: bool) -> Self {
         let along = normalize_dims("var", dims, self.shape().len());
         let n: usize = along.iter().map(|&d| self.shape()[d]).product();
+        let divisor = n as f64 - correction as f64;
         let (x, dims) = (self.value().clone(), dims.to_vec());
         Self::op("var", &[self], self.value().var(&dims, correction, keepdim), move |g, sink| {
-            let k = 2.0 / n.saturating_sub(correction) as f64;
+            let k = 2.0 / if dims.is_empty() || x.ndim() == 0 { divisor.max(0.0) } else { divisor };
             let mut dx = x.zip(&x.mean(&dims, true), ScaledDifference { k });
             let g = keep_dims(&g, x.shape(), &along);
             dx = dx.mul(&g);
@@ -122,6 +124,9 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn max_dim(&self, dim: isize, keepdim: bool) -> (Self, Tensor) {
+        if self.shape().is_empty() {
+            return self.reshape(&[1]).max_dim(dim, false);
+        }
         let (values, index) = self.value().max_dim(dim, keepdim);
         (self.chosen("max_dim", values, index.clone(), dim), index)
     }
@@ -135,6 +140,9 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn min_dim(&self, dim: isize, keepdim: bool) -> (Self, Tensor) {
+        if self.shape().is_empty() {
+            return self.reshape(&[1]).min_dim(dim, false);
+        }
         let (values, index) = self.value().min_dim(dim, keepdim);
         (self.chosen("min_dim", values, index.clone(), dim), index)
     }

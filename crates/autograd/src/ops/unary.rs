@@ -58,7 +58,7 @@ elementwise_ops! {
     };
     EluGrad(alpha) "elu" 1.0 |self, g, x| {
         let below = g * (T::lit(self.alpha) * x.exp_());
-        if x > T::ZERO { g } else { below }
+        if x <= T::ZERO { below } else { g }
     };
     Silu() "silu" 1.0 |self, x| x / (T::ONE + (-x).exp_());
     SiluGrad() "silu" 1.5 |self, g, x| {
