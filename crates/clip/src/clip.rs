@@ -1,23 +1,16 @@
-//! Clipping by global norm and by value.
+//! Clipping by global norm.
 
 use alloc::string::String;
 
-use gradus_core::{FloatElement, Parameters, SliceMut};
+use gradus_core::{
+    FloatElement, GradientTransform, Parameters, SliceMut, State, StateDict, StateError, StepError,
+};
 
-use crate::{ClipError, GradNorm, NormType, global_norm};
-
-/// What to do about a norm that is NaN or infinite.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[non_exhaustive]
-pub enum OnNonFinite {
-    /// Return [`ClipError::NonFinite`] and leave the gradients as they are; whoever called skips the step,
-    /// stops, or raises.
-    #[default]
-    Error,
-    /// Clip nevertheless: a NaN norm makes every gradient NaN; an infinite one makes finite elements 0
-    /// and infinite ones NaN. PyTorch's default.
-    Propagate,
-}
+use crate::{
+    ClipError, GradNorm, NormType, OnNonFinite,
+    error::check_bound,
+    nonfinite::{Guarded, guard, staged},
+};
 
 /// How [`clip_grad_norm`] clips.
 ///
@@ -64,7 +57,7 @@ impl ClipNorm {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ClipReport {
-    /// The norm before clipping.
+    /// The norm before clipping; after [`OnNonFinite::Zero`] that of the finite elements.
     pub norm: f64,
     /// The norm after it: `norm` times the coefficient (not measured again).
     pub norm_after: f64,
@@ -76,6 +69,19 @@ pub struct ClipReport {
     pub nonfinite: usize,
     /// The tensor to look at, see [`GradNorm::worst`].
     pub worst: Option<String>,
+    /// Whether the update has to be left out, see [`OnNonFinite::Skip`].
+    pub skip: bool,
+}
+
+impl ClipReport {
+    fn unchanged(found: GradNorm) -> Self {
+        let GradNorm { norm, max_abs, nonfinite, worst } = found;
+        Self { norm, norm_after: norm, clipped: false, max_abs, nonfinite, worst, skip: false }
+    }
+
+    pub(crate) fn skipped(found: GradNorm) -> Self {
+        Self { skip: true, ..Self::unchanged(found) }
+    }
 }
 
 /// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, where `norm` is that of all of them together.
@@ -107,69 +113,79 @@ pub fn clip_grad_norm(
     clip: &ClipNorm,
 ) -> Result<ClipReport, ClipError> {
     let max_norm = check_bound(clip.max_norm)?;
-    let GradNorm { norm, max_abs, nonfinite, worst } = global_norm(params, clip.norm_type)?;
-    if !norm.is_finite() && clip.on_nonfinite == OnNonFinite::Error {
-        let name = worst.unwrap_or_default();
-        return Err(ClipError::NonFinite { norm, count: nonfinite, name });
-    }
-    let coefficient = max_norm / (norm + 1e-6);
-    // So that NaN counts as "not within".
-    let within = coefficient >= 1.0;
-    if within {
-        return Ok(ClipReport {
-            norm,
-            norm_after: norm,
-            clipped: false,
-            max_abs,
-            nonfinite,
-            worst,
+    let Guarded { found, skip } = guard(params, clip.norm_type, clip.on_nonfinite, None)?;
+    Ok(if skip { ClipReport::skipped(found) } else { bound_norm(params, found, max_norm) })
+}
+
+/// Scales all gradients so that their norm, which is that of `found`, is at most `max_norm`.
+pub(crate) fn bound_norm(
+    params: &mut dyn Parameters,
+    found: GradNorm,
+    max_norm: f64,
+) -> ClipReport {
+    let norm = found.norm;
+    let coefficient = coefficient(norm, max_norm);
+    let clipped = coefficient != 1.0;
+    if clipped {
+        params.visit(&mut |p| {
+            if let Some(grad) = p.grad {
+                scale(grad, coefficient);
+            }
         });
     }
-    params.visit(&mut |p| match p.grad {
-        Some(SliceMut::F32(g)) => g.iter_mut().for_each(|x| *x *= coefficient as f32),
-        Some(SliceMut::F64(g)) => g.iter_mut().for_each(|x| *x *= coefficient),
-        Some(SliceMut::F16(g)) => scale_half(g, coefficient as f32),
-        Some(SliceMut::BF16(g)) => scale_half(g, coefficient as f32),
-        None => {}
-    });
-    let norm_after = norm * coefficient;
-    Ok(ClipReport { norm, norm_after, clipped: true, max_abs, nonfinite, worst })
+    let norm_after = if clipped { norm * coefficient } else { norm };
+    ClipReport { norm_after, clipped, ..ClipReport::unchanged(found) }
+}
+
+/// `min(1, max_norm / (norm + 1e-6))`; NaN for a NaN norm.
+pub(crate) fn coefficient(norm: f64, max_norm: f64) -> f64 {
+    let coefficient = max_norm / (norm + 1e-6);
+    if coefficient >= 1.0 { 1.0 } else { coefficient }
+}
+
+/// Multiplies every element.
+pub(crate) fn scale(grad: SliceMut<'_>, coefficient: f64) {
+    match grad {
+        SliceMut::F32(g) => g.iter_mut().for_each(|x| *x *= coefficient as f32),
+        SliceMut::F64(g) => g.iter_mut().for_each(|x| *x *= coefficient),
+        SliceMut::F16(g) => scale_half(g, coefficient as f32),
+        SliceMut::BF16(g) => scale_half(g, coefficient as f32),
+    }
+}
+
+/// Has no state.
+impl State for ClipNorm {
+    fn save_state(&self) -> StateDict {
+        StateDict::new()
+    }
+
+    fn load_state(&mut self, state: &StateDict) -> Result<(), StateError> {
+        no_state(state)
+    }
+}
+
+/// As a stage before an optimizer. The learning rate is not used.
+impl GradientTransform for ClipNorm {
+    fn step(&mut self, _lr: f64, params: &mut dyn Parameters) -> Result<(), StepError> {
+        let report = clip_grad_norm(params, self)?;
+        staged(report.skip, report.worst, report.nonfinite)
+    }
+}
+
+/// Refuses any entry.
+pub(crate) fn no_state(state: &StateDict) -> Result<(), StateError> {
+    match state.iter().next() {
+        Some((name, _)) => {
+            Err(StateError::Invalid { name: name.into(), expected: "no state of this clip" })
+        }
+        None => Ok(()),
+    }
 }
 
 fn scale_half<T: FloatElement>(g: &mut [T], coefficient: f32) {
     for x in g {
         *x = T::from_f32(FloatElement::to_f32(*x) * coefficient);
     }
-}
-
-/// Bounds every element of every gradient to `[-clip_value, clip_value]`.
-///
-/// Infinities become the bound, NaN stays. The bound is rounded to the gradient's element type.
-///
-/// # Errors
-/// [`ClipError::Bound`] for a `clip_value` that is NaN or negative; the gradients are unchanged then.
-pub fn clip_grad_value(params: &mut dyn Parameters, clip_value: f64) -> Result<(), ClipError> {
-    let bound = check_bound(clip_value)?;
-    params.visit(&mut |p| {
-        if let Some(grad) = p.grad {
-            gradus_core::with_slice!(grad, g => clamp(g, bound));
-        }
-    });
-    Ok(())
-}
-
-fn clamp<T: FloatElement>(g: &mut [T], bound: f64) {
-    let high = T::from_f64(bound);
-    let low = -high;
-    for x in g {
-        // NaN fails both comparisons.
-        let below = if *x > high { high } else { *x };
-        *x = if below < low { low } else { below };
-    }
-}
-
-fn check_bound(bound: f64) -> Result<f64, ClipError> {
-    if bound >= 0.0 { Ok(bound) } else { Err(ClipError::Bound { bound }) }
 }
 
 #[cfg(test)]
@@ -204,6 +220,7 @@ mod tests {
             max_abs: 4.0,
             nonfinite: 0,
             worst: Some("b".into()),
+            skip: false,
         };
         assert_eq!(report, want);
         assert_eq!(grads(&p), [vec![3.0, 0.0], vec![-4.0], vec![]]);
@@ -245,14 +262,46 @@ mod tests {
     }
 
     #[test]
+    fn skipping_leaves_everything_and_says_so() {
+        let clip = ClipNorm::new(1.0).with_on_nonfinite(OnNonFinite::Skip);
+        let mut p = params(&[("a", &[8.0]), ("b", &[f32::INFINITY])]);
+        let report = clip_grad_norm(&mut p, &clip).unwrap();
+        assert!(report.skip && !report.clipped);
+        assert_eq!((report.nonfinite, report.worst.as_deref()), (1, Some("b")));
+        assert_eq!(grads(&p), [[8.0], [f32::INFINITY]]);
+        p[1].grad = Some(vec![6.0]);
+        assert!(!clip_grad_norm(&mut p, &clip).unwrap().skip);
+    }
+
+    #[test]
+    fn zeroing_clips_what_remains() {
+        let clip = ClipNorm::new(5.0).with_on_nonfinite(OnNonFinite::Zero);
+        let mut p = params(&[("a", &[8.0, f32::NAN]), ("b", &[f32::NEG_INFINITY, 6.0])]);
+        let report = clip_grad_norm(&mut p, &clip).unwrap();
+        assert_eq!((report.norm, report.nonfinite, report.clipped), (10.0, 2, true));
+        let coefficient = (5.0 / (10.0 + 1e-6)) as f32;
+        assert_eq!(grads(&p), [[8.0 * coefficient, 0.0], [0.0, 6.0 * coefficient]]);
+    }
+
+    #[test]
+    fn as_a_stage_it_refuses_what_is_not_finite() {
+        for policy in [OnNonFinite::Error, OnNonFinite::Skip] {
+            let mut clip = ClipNorm::new(1.0).with_on_nonfinite(policy);
+            let mut p = params(&[("a", &[f32::NAN, 1.0])]);
+            let error = clip.step(0.1, &mut p).unwrap_err();
+            assert_eq!(error, StepError::NonFiniteGradient { name: "a".into(), count: 1 });
+        }
+        let error = ClipNorm::new(-1.0).step(0.1, &mut params(&[])).unwrap_err();
+        assert_eq!(error, StepError::HyperParameter { name: "bound", value: -1.0 });
+    }
+
+    #[test]
     fn bounds_that_are_none_are_errors() {
         let mut p = params(&[("a", &[2.0])]);
         for bound in [-1.0, f64::NEG_INFINITY] {
             let error = clip_grad_norm(&mut p, &ClipNorm::new(bound));
             assert_eq!(error, Err(ClipError::Bound { bound }));
-            assert_eq!(clip_grad_value(&mut p, bound), Err(ClipError::Bound { bound }));
         }
-        assert!(matches!(clip_grad_value(&mut p, f64::NAN), Err(ClipError::Bound { .. })));
         for order in [0.0, -2.0, f64::NAN] {
             let clip = ClipNorm::new(1.0).with_norm_type(NormType::Lp(order));
             assert!(matches!(clip_grad_norm(&mut p, &clip), Err(ClipError::Order { .. })));
@@ -267,14 +316,6 @@ mod tests {
         assert_eq!(grads(&p), [[2.0, -3.0]]);
         clip_grad_norm(&mut p, &ClipNorm::new(0.0)).unwrap();
         assert_eq!(grads(&p), [[0.0, 0.0]]);
-    }
-
-    #[test]
-    fn values_are_bounded_and_nan_stays() {
-        let mut p = params(&[("a", &[-7.0, 0.25, f32::INFINITY, f32::NAN])]);
-        clip_grad_value(&mut p, 0.5).unwrap();
-        assert_eq!(grads(&p)[0][..3], [-0.5, 0.25, 0.5]);
-        assert!(grads(&p)[0][3].is_nan());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use alloc::string::String;
 use core::fmt;
 
+use gradus_core::StepError;
+
 /// Why gradients were not clipped; they are as they were.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -16,6 +18,24 @@ pub enum ClipError {
     Order {
         /// The order given.
         p: f64,
+    },
+    /// A hyper-parameter is NaN or outside its range.
+    OutOfRange {
+        /// The hyper-parameter.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// The values that it may have.
+        range: &'static str,
+    },
+    /// A bound that depends on the parameter has no parameter to depend on, or one of another length.
+    Value {
+        /// The parameter.
+        name: String,
+        /// Elements of its gradient.
+        expected: usize,
+        /// Elements of its value; `None` where the walk shows none.
+        found: Option<usize>,
     },
     /// The norm is NaN or infinite.
     NonFinite {
@@ -33,6 +53,13 @@ impl fmt::Display for ClipError {
         match self {
             Self::Bound { bound } => write!(f, "bound {bound} is not a number >= 0"),
             Self::Order { p } => write!(f, "order {p} of the norm is not a number > 0"),
+            Self::OutOfRange { name, value, range } => {
+                write!(f, "{name} is {value}, it has to be in {range}")
+            }
+            Self::Value { name, expected, found: Some(found) } => {
+                write!(f, "parameter {name}: {expected} gradients for {found} values")
+            }
+            Self::Value { name, .. } => write!(f, "parameter {name}: there is no value"),
             Self::NonFinite { norm, count, name } => write!(
                 f,
                 "gradient norm is {norm}: {count} elements are NaN or infinite, see parameter {name}"
@@ -42,3 +69,34 @@ impl fmt::Display for ClipError {
 }
 
 impl core::error::Error for ClipError {}
+
+/// What a clip says as a stage of a chain.
+impl From<ClipError> for StepError {
+    fn from(error: ClipError) -> Self {
+        match error {
+            ClipError::Bound { bound } => Self::HyperParameter { name: "bound", value: bound },
+            ClipError::Order { p } => Self::HyperParameter { name: "p", value: p },
+            ClipError::OutOfRange { name, value, .. } => Self::HyperParameter { name, value },
+            ClipError::Value { name, found: None, .. } => Self::MissingValue { name },
+            ClipError::Value { name, expected, found: Some(found) } => {
+                Self::LengthMismatch { name, expected, found }
+            }
+            ClipError::NonFinite { count, name, .. } => Self::NonFiniteGradient { name, count },
+        }
+    }
+}
+
+/// Checks a bound: a number, not negative; infinity bounds nothing.
+pub(crate) fn check_bound(bound: f64) -> Result<f64, ClipError> {
+    if bound >= 0.0 { Ok(bound) } else { Err(ClipError::Bound { bound }) }
+}
+
+/// Checks a hyper-parameter.
+pub(crate) fn check(
+    fits: bool,
+    name: &'static str,
+    value: f64,
+    range: &'static str,
+) -> Result<(), ClipError> {
+    if fits { Ok(()) } else { Err(ClipError::OutOfRange { name, value, range }) }
+}

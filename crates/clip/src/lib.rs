@@ -4,13 +4,27 @@
 
 extern crate alloc;
 
+mod adagc;
+mod adaptive;
+mod autoclip;
 mod clip;
+mod each;
 mod error;
+mod nonfinite;
 mod norm;
 mod slices;
 mod sums;
+mod value;
+mod zclip;
 
-pub use clip::{ClipNorm, ClipReport, OnNonFinite, clip_grad_norm, clip_grad_value};
+pub use adagc::{AdaGc, AdaGcConfig};
+pub use adaptive::{AdaptiveClip, AdaptiveReport, adaptive_grad_clip};
+pub use autoclip::AutoClip;
+pub use clip::{ClipNorm, ClipReport, clip_grad_norm};
+pub use each::{ParamClipReport, clip_block_rms, clip_param_norm};
 pub use error::ClipError;
+pub use nonfinite::OnNonFinite;
 pub use norm::{GradNorm, NormType, global_norm};
 pub use slices::GradSlices;
+pub use value::clip_grad_value;
+pub use zclip::{ZClip, ZClipConfig, ZClipScale};

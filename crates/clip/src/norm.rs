@@ -1,6 +1,6 @@
 //! The norm of all gradients together.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 
 use gradus_core::Parameters;
 
@@ -94,13 +94,28 @@ pub fn global_norm(
     params: &mut dyn Parameters,
     norm_type: NormType,
 ) -> Result<GradNorm, ClipError> {
+    measure(params, norm_type, None)
+}
+
+/// The same; `each` receives the norm of every gradient.
+pub(crate) fn measure(
+    params: &mut dyn Parameters,
+    norm_type: NormType,
+    mut each: Option<&mut Vec<f64>>,
+) -> Result<GradNorm, ClipError> {
     let norm_type = norm_type.check()?;
     let mut total = Sums::default();
+    if let Some(each) = &mut each {
+        each.clear();
+    }
     // The name is written into one string: there are many tensors and one step in a few milliseconds.
     let (mut worst, mut worst_norm) = (String::new(), 0.0);
     params.visit(&mut |p| {
         let Some(grad) = p.grad else { return };
         let found = sums(&grad, norm_type);
+        if let Some(each) = &mut each {
+            each.push(found.norm(norm_type));
+        }
         let nonfinite = found.nan + found.inf > 0;
         let norm = if nonfinite { f64::INFINITY } else { found.norm(norm_type) };
         let first_bad = nonfinite && total.nan + total.inf == 0;

@@ -1,6 +1,10 @@
 //! Laws of clipping.
 
-use gradus_clip::{ClipNorm, GradSlices, NormType, clip_grad_norm, clip_grad_value, global_norm};
+use gradus_clip::{
+    AdaGc, AdaGcConfig, AutoClip, ClipNorm, GradSlices, NormType, OnNonFinite, ZClip, ZClipConfig,
+    clip_block_rms, clip_grad_norm, clip_grad_value, clip_param_norm, global_norm,
+};
+use gradus_core::GradientTransform;
 use proptest::prelude::*;
 
 fn grads() -> impl Strategy<Value = Vec<Vec<f32>>> {
@@ -82,6 +86,63 @@ proptest! {
         for (&x, &y) in before.iter().flatten().zip(grads.iter().flatten()) {
             let bound = bound as f32;
             prop_assert_eq!(y, if x.abs() <= bound { x } else { bound.copysign(x) });
+        }
+    }
+
+    #[test]
+    fn tensors_clipped_one_by_one_are_those_clipped_alone(
+        before in grads(),
+        t in norm_type(),
+        max_norm in 0.0f64..50.0,
+    ) {
+        let clip = ClipNorm::new(max_norm).with_norm_type(t);
+        let (mut each, mut alone) = (before.clone(), before);
+        let mut slices: Vec<_> = each.iter_mut().map(|g| g.as_mut_slice().into()).collect();
+        let report = clip_param_norm(&mut GradSlices(&mut slices), &clip).unwrap();
+        for (g, norm) in alone.iter_mut().zip(&report.norms) {
+            let one = &mut [g.as_mut_slice().into()];
+            prop_assert_eq!(clip_grad_norm(&mut GradSlices(one), &clip).unwrap().norm, *norm);
+        }
+        prop_assert_eq!(each, alone);
+    }
+
+    #[test]
+    fn block_rms_never_exceeds_the_threshold(mut grads in grads(), threshold in 0.0f64..9.0) {
+        let mut slices: Vec<_> = grads.iter_mut().map(|g| g.as_mut_slice().into()).collect();
+        clip_block_rms(&mut GradSlices(&mut slices), threshold, OnNonFinite::Error).unwrap();
+        for g in grads.iter_mut().filter(|g| !g.is_empty()) {
+            let rms = norm(std::slice::from_mut(g), NormType::L2) / (g.len() as f64).sqrt();
+            prop_assert!(rms <= threshold * (1.0 + 1e-6) + 1e-30, "{rms} {threshold}");
+        }
+    }
+
+    /// Norms that follow each other: no clip raises one, and a restored clip goes on to the bit.
+    #[test]
+    fn clips_with_a_memory_resume_to_the_bit(
+        norms in prop::collection::vec(0.0f64..20.0, 1..30),
+        cut in 0usize..30,
+        kind in 0usize..3,
+    ) {
+        let make = || -> Box<dyn GradientTransform> {
+            match kind {
+                0 => Box::new(AutoClip::new(40.0).unwrap().with_window(7).unwrap()),
+                1 => Box::new(ZClip::new(ZClipConfig::new().with_warmup_steps(4)).unwrap()),
+                _ => Box::new(AdaGc::new(AdaGcConfig::new().with_warmup_steps(4)).unwrap()),
+            }
+        };
+        let (mut whole, mut part) = (make(), make());
+        for (i, &norm) in norms.iter().enumerate() {
+            if i == cut {
+                let saved = part.save_state();
+                part = make();
+                part.load_state(&saved).unwrap();
+                prop_assert_eq!(part.save_state(), saved);
+            }
+            let (mut a, mut b) = (vec![norm], vec![norm]);
+            whole.step(0.1, &mut GradSlices(&mut [a.as_mut_slice().into()])).unwrap();
+            part.step(0.1, &mut GradSlices(&mut [b.as_mut_slice().into()])).unwrap();
+            prop_assert_eq!(a[0].to_bits(), b[0].to_bits());
+            prop_assert!(a[0] <= norm, "{} {norm}", a[0]);
         }
     }
 }

@@ -141,11 +141,8 @@ mod tests {
         let s = RngStream::new(9, 8, 7);
         let first = u64::from(u32::MAX) - 5;
         let words = s.blocks16(first);
-        for l in 0..16 {
-            assert_eq!(
-                s.block(first + l as u64),
-                [words[0][l], words[1][l], words[2][l], words[3][l]]
-            );
+        for l in 0..16usize {
+            assert_eq!(s.block(first + l as u64), words.map(|w| w[l]));
         }
     }
 

@@ -1,13 +1,13 @@
 //! Adam, AMSGrad and AdamW.
 
-use gradus_core::{GradientTransform, Parameters, State, StateDict, StateError, StepError};
 use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
     error::{below_one, non_negative},
-    param::{Value, check_lr, l2_gradient, try_visit, value_and_grad, with_pair},
-    slots::{Slots, Work},
+    param::{Value, l2_gradient},
+    rule::{Rule, optimizer, setters},
+    slots::{Slot, Slots, Work},
 };
 
 /// Hyper-parameters of [`Adam`], with PyTorch's names and defaults.
@@ -71,42 +71,15 @@ impl AdamConfig {
         (self.beta1, self.beta2) = (beta1, beta2);
         self
     }
-
-    /// Sets what is added to the denominator.
-    #[must_use]
-    pub fn with_eps(mut self, eps: f64) -> Self {
-        self.eps = eps;
-        self
-    }
-
-    /// Sets the weight decay.
-    #[must_use]
-    pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
-        self.weight_decay = weight_decay;
-        self
-    }
-
-    /// Sets whether the denominator uses the largest second moment so far.
-    #[must_use]
-    pub fn with_amsgrad(mut self, amsgrad: bool) -> Self {
-        self.amsgrad = amsgrad;
-        self
-    }
-
-    /// Sets the direction.
-    #[must_use]
-    pub fn with_maximize(mut self, maximize: bool) -> Self {
-        self.maximize = maximize;
-        self
-    }
-
-    /// Sets which parameters decay.
-    #[must_use]
-    pub fn with_decay_mask(mut self, decay_mask: DecayMask) -> Self {
-        self.decay_mask = decay_mask;
-        self
-    }
 }
+
+setters!(AdamConfig {
+    with_eps => eps: f64,
+    with_weight_decay => weight_decay: f64,
+    with_amsgrad => amsgrad: bool,
+    with_maximize => maximize: bool,
+    with_decay_mask => decay_mask: DecayMask,
+});
 
 /// Adam and, with [`AdamConfig::adamw`], AdamW, as PyTorch has them.
 ///
@@ -165,42 +138,34 @@ impl Adam {
         };
         Ok(Self { config, slots: Slots::new(fields) })
     }
-
-    /// The hyper-parameters.
-    #[must_use]
-    pub fn config(&self) -> &AdamConfig {
-        &self.config
-    }
 }
 
-impl State for Adam {
-    /// `NAME.step`, `NAME.exp_avg`, `NAME.exp_avg_sq` and, with amsgrad, `NAME.max_exp_avg_sq`.
-    fn save_state(&self) -> StateDict {
-        self.slots.save()
-    }
+optimizer!(
+    Adam,
+    AdamConfig,
+    "`NAME.step`, `NAME.exp_avg`, `NAME.exp_avg_sq` and, with amsgrad, `NAME.max_exp_avg_sq`."
+);
 
-    fn load_state(&mut self, state: &StateDict) -> Result<(), StateError> {
-        self.slots.load(state)
-    }
-}
-
-impl GradientTransform for Adam {
-    /// Does one step.
-    ///
-    /// # Panics
-    /// When the learning rate is negative or not finite.
-    #[track_caller]
-    fn step(&mut self, lr: f64, params: &mut dyn Parameters) -> Result<(), StepError> {
-        check_lr("Adam", lr);
-        let config = self.config;
-        let slots = &mut self.slots;
-        slots.rewind();
-        try_visit(params, |param| {
-            let (name, shape) = (param.name, param.shape);
-            let Some(pair) = value_and_grad(param)? else { return Ok(()) };
-            let decay = config.decay_mask.decay(config.weight_decay, shape);
-            with_pair!(pair, p, g => update(&config, lr, decay, slots, name, p, g))
-        })
+impl Rule for AdamConfig {
+    /// One pass over memory.
+    fn update<T: Value>(
+        &self,
+        lr: f64,
+        shape: &[usize],
+        slot: &mut Slot,
+        value: &mut [T],
+        grad: &[T],
+    ) {
+        let decay = self.decay_mask.decay(self.weight_decay, shape);
+        let k = Scalars::<T::Work>::new(self, lr, decay, slot.step);
+        match slot.buffers.as_mut_slice() {
+            [m, v] => plain(&k, value, grad, T::Work::typed(m), T::Work::typed(v)),
+            [m, v, max] => {
+                let (m, v) = (T::Work::typed(m), T::Work::typed(v));
+                amsgrad(&k, value, grad, m, v, T::Work::typed(max));
+            }
+            _ => unreachable!("Adam has two or three buffers"),
+        }
     }
 }
 
@@ -262,30 +227,6 @@ impl<W: Work> Scalars<W> {
     }
 }
 
-/// One parameter, in one pass over memory.
-fn update<T: Value>(
-    config: &AdamConfig,
-    lr: f64,
-    decay: f64,
-    slots: &mut Slots,
-    name: &str,
-    value: &mut [T],
-    grad: &[T],
-) -> Result<(), StepError> {
-    let slot = slots.next::<T::Work>(name, value.len())?;
-    slot.step += 1;
-    let k = Scalars::<T::Work>::new(config, lr, decay, slot.step);
-    match slot.buffers.as_mut_slice() {
-        [m, v] => plain(&k, value, grad, T::Work::typed(m), T::Work::typed(v)),
-        [m, v, max] => {
-            let (m, v) = (T::Work::typed(m), T::Work::typed(v));
-            amsgrad(&k, value, grad, m, v, T::Work::typed(max));
-        }
-        _ => unreachable!("Adam has two or three buffers"),
-    }
-    Ok(())
-}
-
 fn plain<T: Value>(
     k: &Scalars<T::Work>,
     value: &mut [T],
@@ -327,7 +268,7 @@ fn amsgrad<T: Value>(
 mod tests {
     use alloc::{vec, vec::Vec};
 
-    use gradus_core::{VecParam, bf16};
+    use gradus_core::{GradientTransform, State, StateError, VecParam, bf16};
 
     use super::*;
 

@@ -57,3 +57,30 @@ pub(crate) fn below_one(name: &'static str, value: f64) -> Result<(), OptimError
         Err(OptimError::OutOfRange { name, value, range: "[0, 1)" })
     }
 }
+
+/// Checks `0 <= value <= 1`.
+pub(crate) fn at_most_one(name: &'static str, value: f64) -> Result<(), OptimError> {
+    if (0.0..=1.0).contains(&value) {
+        Ok(())
+    } else {
+        Err(OptimError::OutOfRange { name, value, range: "[0, 1]" })
+    }
+}
+
+/// Checks `value > 0` and finite.
+pub(crate) fn positive(name: &'static str, value: f64) -> Result<(), OptimError> {
+    if value > 0.0 && value.is_finite() {
+        Ok(())
+    } else {
+        Err(OptimError::OutOfRange { name, value, range: "(0, inf)" })
+    }
+}
+
+/// Checks that the value is neither NaN nor infinite.
+pub(crate) fn finite(name: &'static str, value: f64) -> Result<(), OptimError> {
+    if value.is_finite() {
+        Ok(())
+    } else {
+        Err(OptimError::OutOfRange { name, value, range: "(-inf, inf)" })
+    }
+}

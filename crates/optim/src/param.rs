@@ -117,7 +117,6 @@ pub(crate) fn try_visit(
 }
 
 /// Refuses a learning rate that would spoil every parameter.
-#[track_caller]
-pub(crate) fn check_lr(who: &str, lr: f64) {
-    assert!(lr >= 0.0 && lr.is_finite(), "{who}::step: learning rate {lr} is not in [0, inf)");
+pub(crate) fn check_lr(lr: f64) -> Result<(), StepError> {
+    if lr >= 0.0 && lr.is_finite() { Ok(()) } else { Err(StepError::LearningRate { lr }) }
 }

@@ -6,7 +6,7 @@ use gradus_core::{
 
 use crate::{
     DecayMask, OptimError,
-    error::non_negative,
+    error::{finite, non_negative},
     param::{Value, check_lr, l2_gradient, try_visit, value_and_grad, with_pair},
     slots::{Slots, Work},
 };
@@ -130,10 +130,7 @@ impl Sgd {
         let SgdConfig { momentum, dampening, nesterov, weight_decay, .. } = config;
         non_negative("momentum", momentum)?;
         non_negative("weight_decay", weight_decay)?;
-        if !dampening.is_finite() {
-            let range = "(-inf, inf)";
-            return Err(OptimError::OutOfRange { name: "dampening", value: dampening, range });
-        }
+        finite("dampening", dampening)?;
         if nesterov && (momentum == 0.0 || dampening != 0.0) {
             return Err(OptimError::Nesterov { momentum, dampening });
         }
@@ -165,13 +162,8 @@ impl State for Sgd {
 }
 
 impl GradientTransform for Sgd {
-    /// Does one step.
-    ///
-    /// # Panics
-    /// When the learning rate is negative or not finite.
-    #[track_caller]
     fn step(&mut self, lr: f64, params: &mut dyn Parameters) -> Result<(), StepError> {
-        check_lr("Sgd", lr);
+        check_lr(lr)?;
         let config = self.config;
         let slots = &mut self.slots;
         slots.rewind();
@@ -204,7 +196,7 @@ fn update<T: Value>(
         }
         return Ok(());
     }
-    let slot = slots.next::<T::Work>(name, value.len())?;
+    let slot = slots.next::<T::Work>(name, |_| value.len())?;
     let first = slot.step == 0;
     slot.step += 1;
     let buffer = T::Work::typed(&mut slot.buffers[0]);
@@ -254,10 +246,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "Sgd::step: learning rate NaN")]
-    fn a_nan_rate_panics() {
-        let mut params: Vec<VecParam> = vec![];
-        let _ = Sgd::new(SgdConfig::new()).unwrap().step(f64::NAN, &mut params);
+    fn a_rate_that_is_none_is_an_error() {
+        let mut params = vec![VecParam::new("w", &[1], vec![1.0f32]).with_grad(vec![1.0])];
+        for lr in [f64::NAN, f64::INFINITY, -0.1] {
+            let error = Sgd::new(SgdConfig::new()).unwrap().step(lr, &mut params).unwrap_err();
+            assert!(matches!(error, StepError::LearningRate { .. }), "{error}");
+        }
+        assert_eq!(params[0].value, [1.0]);
     }
 
     #[test]

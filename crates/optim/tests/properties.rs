@@ -1,36 +1,87 @@
 //! Laws of the update rules.
 
-use gradus_core::{GradientTransform, State, VecParam};
-use gradus_optim::{Adam, AdamConfig, Chain, DecayMask, Group, Sgd, SgdConfig};
+use gradus_core::{GradientTransform, StepError, VecParam, bf16};
+use gradus_optim::{
+    Adadelta, AdadeltaConfig, Adafactor, AdafactorConfig, Adagrad, AdagradConfig, Adam, AdamConfig,
+    Adamax, AdamaxConfig, Chain, DecayMask, Group, Lamb, LambConfig, Lion, LionConfig, Muon,
+    MuonConfig, NAdam, NAdamConfig, RAdam, RAdamConfig, RmsProp, RmsPropConfig, ScheduleFree,
+    ScheduleFreeConfig, Sgd, SgdConfig,
+};
 use proptest::prelude::*;
 
-fn sgd(config: SgdConfig) -> Box<dyn GradientTransform> {
-    Box::new(Sgd::new(config).unwrap())
+type Rule = Box<dyn GradientTransform>;
+
+fn boxed<T: GradientTransform + 'static, E: std::fmt::Debug>(rule: Result<T, E>) -> Rule {
+    Box::new(rule.unwrap())
 }
 
-fn adam(config: AdamConfig) -> Box<dyn GradientTransform> {
-    Box::new(Adam::new(config).unwrap())
+fn sgd(config: SgdConfig) -> Rule {
+    boxed(Sgd::new(config))
 }
 
-/// One of each kind of rule, all with decay.
-fn rule(kind: usize) -> Box<dyn GradientTransform> {
-    let momentum = SgdConfig::new().with_momentum(0.9).with_weight_decay(0.01);
-    match kind {
-        0 => sgd(SgdConfig::new().with_weight_decay(0.01)),
-        1 => sgd(momentum.with_dampening(0.3)),
-        2 => sgd(momentum.with_nesterov(true)),
-        3 => adam(AdamConfig::adam().with_weight_decay(0.01)),
-        4 => adam(AdamConfig::adamw().with_amsgrad(true)),
-        _ => {
-            let heads = Adam::new(AdamConfig::adamw()).unwrap();
-            let rest = Sgd::new(momentum).unwrap();
-            Box::new(
-                Chain::new()
-                    .then(Group::new(|name, _, _| name == "a", heads).with_lr_scale(3.0))
-                    .then(Group::new(|name, _, _| name != "a", rest)),
-            )
-        }
-    }
+fn adam(config: AdamConfig) -> Rule {
+    boxed(Adam::new(config))
+}
+
+/// A chain of groups: one rule for `a`, another for the rest.
+fn grouped() -> Rule {
+    let heads = Adam::new(AdamConfig::adamw()).unwrap();
+    let rest = Sgd::new(SgdConfig::new().with_momentum(0.9)).unwrap();
+    Box::new(
+        Chain::new()
+            .then(Group::new(|name, _, _| name == "a", heads).with_lr_scale(3.0))
+            .then(Group::new(|name, _, _| name != "a", rest)),
+    )
+}
+
+/// Muon for the matrix, plain descent for the rest.
+fn muon() -> Rule {
+    let muon = Muon::new(MuonConfig::new()).unwrap();
+    let rest = Sgd::new(SgdConfig::new()).unwrap();
+    Box::new(
+        Chain::new()
+            .then(Group::new(|_, shape, _| shape.len() == 2, muon))
+            .then(Group::new(|_, shape, _| shape.len() != 2, rest)),
+    )
+}
+
+type Row = (&'static str, fn() -> Rule);
+
+/// Every optimizer, most with decay: a new one is a new line.
+const RULES: &[Row] = &[
+    ("sgd", || sgd(SgdConfig::new().with_weight_decay(0.01))),
+    ("momentum", || sgd(SgdConfig::new().with_momentum(0.9).with_dampening(0.3))),
+    ("nesterov", || sgd(SgdConfig::new().with_momentum(0.9).with_nesterov(true))),
+    ("adam", || adam(AdamConfig::adam().with_weight_decay(0.01))),
+    ("adamw amsgrad", || adam(AdamConfig::adamw().with_amsgrad(true))),
+    ("groups", grouped),
+    ("rmsprop", || boxed(RmsProp::new(RmsPropConfig::new().with_weight_decay(0.01)))),
+    ("rmsprop momentum", || {
+        // An eps that keeps the centered variance of the first step, which is near 0, from being all there is.
+        let config = RmsPropConfig::new().with_centered(true).with_momentum(0.9).with_eps(0.1);
+        boxed(RmsProp::new(config))
+    }),
+    ("adagrad", || boxed(Adagrad::new(AdagradConfig::new().with_lr_decay(0.1)))),
+    ("adadelta", || boxed(Adadelta::new(AdadeltaConfig::new().with_weight_decay(0.01)))),
+    ("nadam", || {
+        let config = NAdamConfig::new().with_weight_decay(0.01).with_decoupled_weight_decay(true);
+        boxed(NAdam::new(config))
+    }),
+    ("radam", || boxed(RAdam::new(RAdamConfig::new().with_weight_decay(0.01)))),
+    ("adamax", || boxed(Adamax::new(AdamaxConfig::new().with_weight_decay(0.01)))),
+    ("lamb", || boxed(Lamb::new(LambConfig::new().with_weight_decay(0.01)))),
+    ("lion", || boxed(Lion::new(LionConfig::new()))),
+    ("muon", muon),
+    ("adafactor", || boxed(Adafactor::new(AdafactorConfig::new().with_weight_decay(0.01)))),
+    ("schedule-free sgd", || {
+        let config = ScheduleFreeConfig::sgd().with_warmup_steps(3).with_weight_decay(0.01);
+        boxed(ScheduleFree::new(config))
+    }),
+    ("schedule-free adamw", || boxed(ScheduleFree::new(ScheduleFreeConfig::adamw()))),
+];
+
+fn rule(kind: usize) -> Rule {
+    RULES[kind].1()
 }
 
 type Steps = Vec<([f32; 2], Option<f32>)>;
@@ -63,7 +114,7 @@ fn values(params: &[VecParam]) -> Vec<u32> {
 
 proptest! {
     #[test]
-    fn a_restored_rule_goes_on_to_the_bit(kind in 0usize..6, steps in steps(), cut in 0usize..12) {
+    fn a_restored_rule_goes_on_to_the_bit(kind in 0..RULES.len(), steps in steps(), cut in 0usize..12) {
         let cut = cut.min(steps.len());
         let (mut whole, mut p) = (rule(kind), params());
         run(&mut whole, &mut p, &steps);
@@ -79,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_parameters_does_not_matter(kind in 0usize..6, steps in steps()) {
+    fn the_order_of_parameters_does_not_matter(kind in 0..RULES.len(), steps in steps()) {
         let (mut forward, mut p) = (rule(kind), params());
         run(&mut forward, &mut p, &steps);
         let (mut backward, mut q) = (rule(kind), params());
@@ -142,8 +193,12 @@ proptest! {
     }
 
     #[test]
-    fn f64_and_f32_agree(kind in 0usize..6, steps in steps()) {
+    fn f64_and_f32_agree(kind in 0..RULES.len(), steps in steps()) {
         let (mut narrow, mut p) = (rule(kind), params());
+        // A sign that rounding decides, or an orthogonalized matrix of rank one, need not agree.
+        if ["lion", "muon"].contains(&RULES[kind].0) {
+            return Ok(());
+        }
         run(&mut narrow, &mut p, &steps);
         let mut wide: Vec<VecParam<f64>> = params()
             .iter()
@@ -160,5 +215,54 @@ proptest! {
                 prop_assert!((f64::from(x) - y).abs() < 2e-5, "{x} {y}");
             }
         }
+    }
+}
+
+#[test]
+fn every_rule_descends_a_parabola_and_refuses_bad_rates() {
+    for (name, make) in RULES {
+        let mut rule = make();
+        let mut p = params();
+        let loss = |p: &[VecParam]| p.iter().flat_map(|p| &p.value).map(|x| x * x).sum::<f32>();
+        let before = loss(&p);
+        let rate = if *name == "adadelta" { 1.0 } else { 0.01 };
+        for _ in 0..100 {
+            for p in &mut p {
+                p.grad = Some(p.value.iter().map(|x| 2.0 * x).collect());
+            }
+            rule.step(rate, &mut p).unwrap();
+        }
+        assert!(loss(&p) < 0.99 * before, "{name}: {before} to {}", loss(&p));
+        let now = values(&p);
+        for lr in [f64::NAN, f64::INFINITY, -1e-3] {
+            let error = rule.step(lr, &mut p).unwrap_err();
+            assert!(matches!(error, StepError::LearningRate { .. }), "{name}: {error}");
+        }
+        assert_eq!(values(&p), now, "{name}");
+    }
+}
+
+#[test]
+fn empty_parameters_zero_gradients_and_bf16_are_no_trouble() {
+    let one = bf16::from_f32(1.0);
+    for (name, make) in RULES {
+        let mut rule = make();
+        let param = |name: &str, shape: &[usize], g: f32| {
+            let n = shape.iter().product();
+            VecParam::new(name, shape, vec![one; n]).with_grad(vec![bf16::from_f32(g); n])
+        };
+        let mut p = vec![
+            param("empty", &[0], 1.0),
+            param("no rows", &[0, 2], 1.0),
+            param("no columns", &[2, 0], 1.0),
+            param("still", &[2, 3], 0.0),
+            param("a", &[2, 3], 0.5),
+            param("scalar", &[], 0.5),
+        ];
+        for _ in 0..3 {
+            rule.step(0.1, &mut p).unwrap();
+        }
+        assert!(p.iter().flat_map(|p| &p.value).all(|x| x.is_finite()), "{name}: {p:?}");
+        assert!(p[4].value[0] < one || *name == "adadelta", "{name}: {:?}", p[4].value);
     }
 }
