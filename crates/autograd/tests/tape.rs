@@ -250,3 +250,23 @@ fn handles_cross_threads() {
     check::<Gradients>();
     check::<Pair>();
 }
+
+#[test]
+fn a_chain_of_a_hundred_thousand_operations_needs_no_stack() {
+    // A frame a link would overflow this stack after some hundred links, in backward or in a drop.
+    let chain = || {
+        for backward in [true, false] {
+            let tape = Tape::training(0, 0);
+            let x = tape.leaf(Tensor::from_slice(&[1f64], &[1]));
+            let mut y = x.clone();
+            for _ in 0..100_000 {
+                y = y.affine(0.5, 1.0);
+            }
+            if backward {
+                let sum = (&y + &x).sum(&[], false);
+                assert_eq!(sum.backward().wrt(&x).unwrap().to_vec::<f64>(), [1.0]);
+            }
+        }
+    };
+    std::thread::Builder::new().stack_size(128 << 10).spawn(chain).unwrap().join().unwrap();
+}
