@@ -25,6 +25,13 @@ impl Checks {
         Self { headline: values[0], values, scale }
     }
 
+    /// As [`of_outputs`](Self::of_outputs), for one output that lies in pieces.
+    #[must_use]
+    pub fn of_flat(output: impl Iterator<Item = f32>) -> Self {
+        let (value, scale) = project(&output.collect::<Vec<_>>(), 0);
+        Self { headline: value, values: vec![value], scale: vec![scale] }
+    }
+
     /// Of a training row: the losses of its first steps.
     #[must_use]
     pub fn of_losses(losses: Vec<f64>) -> Self {

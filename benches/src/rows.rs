@@ -1,10 +1,14 @@
 //! The table of rows.
 
 mod cnn;
+mod dropout;
 mod gemm;
 mod gpt;
+mod init;
 mod mlp;
+mod norm;
 mod training;
+mod update;
 
 use gradus_core::DType;
 
@@ -36,9 +40,23 @@ const F32: &[DType] = &[DType::F32];
 
 /// All rows.
 pub const ROWS: &[Row] = &[
-    Row { name: "gemm_1024", kind: Kind::Kernel, dtypes: F32, run: gemm::gemm_1024 },
-    Row { name: "mlp_step", kind: Kind::Train, dtypes: F32, run: mlp::mlp_step },
-    Row { name: "tiny_mlp_step", kind: Kind::Train, dtypes: F32, run: mlp::tiny_mlp_step },
-    Row { name: "cnn_step", kind: Kind::Train, dtypes: F32, run: cnn::cnn_step },
-    Row { name: "gpt_step", kind: Kind::Train, dtypes: F32, run: gpt::gpt_step },
+    kernel("gemm_1024", gemm::gemm_1024),
+    kernel("layernorm_fwd_bwd", norm::layer_norm_row),
+    kernel("batchnorm2d_fwd_bwd", norm::batch_norm2d),
+    kernel("dropout_fwd_bwd", dropout::dropout_fwd_bwd),
+    kernel("clip_grad_norm", update::clip_grad_norm_row),
+    kernel("adamw_step", update::adamw_step),
+    kernel("kaiming_normal_init", init::kaiming_normal),
+    train("mlp_step", mlp::mlp_step),
+    train("tiny_mlp_step", mlp::tiny_mlp_step),
+    train("cnn_step", cnn::cnn_step),
+    train("gpt_step", gpt::gpt_step),
 ];
+
+const fn kernel(name: &'static str, run: fn(&Request) -> Measured) -> Row {
+    Row { name, kind: Kind::Kernel, dtypes: F32, run }
+}
+
+const fn train(name: &'static str, run: fn(&Request) -> Measured) -> Row {
+    Row { name, kind: Kind::Train, dtypes: F32, run }
+}
