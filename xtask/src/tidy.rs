@@ -11,6 +11,7 @@ use crate::{
 /// The house: every crate and its floor. A dependency goes strictly down.
 const FLOORS: &[(&str, u8)] = &[
     ("core", 0),
+    ("kernel", 0),
     ("schedule", 1),
     ("stop", 1),
     ("init", 1),

@@ -1,8 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 pub mod buffer;
-pub mod par;
-pub mod simd;
 
 mod attention;
 mod conv;
@@ -25,6 +23,7 @@ pub use attention::AttentionOptions;
 pub use conv::ConvOptions;
 pub use gemm::{MatMut, MatRef, gemm};
 pub use gradus_core::{DType, Element, FloatElement, bf16, f16};
+pub use gradus_kernel::{kernel, par, simd};
 pub use map::{BinaryOp, TernaryOp, UnaryOp};
 pub use pool2d::{AvgPoolOptions, MaxPoolOptions};
 pub use real::Real;

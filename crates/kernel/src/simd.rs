@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// A loop to be compiled for several instruction sets. Mark `run` and all that it calls `#[inline(always)]`:
 /// only what is inlined is recompiled. [`kernel!`](crate::kernel) writes the boilerplate.
@@ -31,10 +31,10 @@ pub enum Level {
 
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 
-/// The widest level of this machine.
+/// The widest level of this machine; without the feature `std` nobody looks, and it is the portable one.
 #[must_use]
 pub fn detected() -> Level {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
     {
         use std::arch::is_x86_feature_detected as has;
         let v3 = has!("avx2")
@@ -113,19 +113,15 @@ pub fn run<K: Kernel>(kernel: K) -> K::Output {
 /// Generic parameters are written twice, with and without their bounds; references need named lifetimes.
 ///
 /// ```
-/// use gradus_tensor::{Real, kernel};
+/// use gradus_kernel::kernel;
 ///
 /// kernel! {
-///     /// y += a x
-///     fn axpy['a, T: Real]['a, T](a: T, x: &'a [T], y: &'a mut [T]) -> () {
-///         for (y, &x) in y.iter_mut().zip(x) {
-///             *y = *y + a * x;
-///         }
+///     /// The sum of a row.
+///     fn total['a, T: Copy + std::iter::Sum]['a, T](x: &'a [T]) -> T {
+///         x.iter().copied().sum()
 ///     }
 /// }
-/// let mut y = [1.0, 2.0];
-/// axpy(2.0, &[10.0, 20.0], &mut y);
-/// assert_eq!(y, [21.0, 42.0]);
+/// assert_eq!(total(&[1.5, 2.5]), 4.0);
 /// ```
 #[macro_export]
 macro_rules! kernel {
@@ -145,4 +141,31 @@ macro_rules! kernel {
             $crate::simd::run(Args::<$($use)*> { $($arg),* })
         }
     };
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    kernel! {
+        fn scaled['a]['a](x: &'a [f32], by: f32) -> Vec<f32> {
+            x.iter().map(|&x| x * by + 1.0).collect()
+        }
+    }
+
+    #[test]
+    fn every_level_computes_the_same_bits() {
+        let x: Vec<f32> = (0..1003).map(|i| (i as f32).sin()).collect();
+        let widest = detected();
+        let mut results = Vec::new();
+        for wanted in [Level::Portable, Level::Avx2, Level::Avx512] {
+            assert_eq!(force(wanted), wanted.min(widest));
+            assert_eq!(level(), wanted.min(widest));
+            results.push(scaled(&x, 0.3));
+        }
+        force(widest);
+        assert!(results.iter().all(|r| *r == results[0]));
+    }
 }
