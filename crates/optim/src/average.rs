@@ -298,7 +298,7 @@ pub(crate) fn update(
     Ok(())
 }
 
-/// torch's `lerp` with weight `1 - decay`: a constant stays the same to the bit, 0 copies, 1 keeps.
+/// torch's `lerp` with weight `1 - decay`: a constant stays what it is, a decay of 0 copies, 1 keeps.
 fn lerp<T: Value>(average: &mut [T::Work], values: &[T], decay: f64) {
     let pairs = average.iter_mut().zip(values);
     if decay == 0.0 {
