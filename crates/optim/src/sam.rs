@@ -6,7 +6,7 @@ use core::{
     ops::{Deref, DerefMut},
 };
 
-use gradus_core::{FloatElement, ParamMut, Parameters, StepError};
+use gradus_core::{FloatElement, GradientTransform, ParamMut, Parameters, StepError};
 use num_traits::Float;
 
 use crate::{
@@ -78,9 +78,9 @@ setters!(SamConfig {
 /// ```
 ///
 /// [`perturbed`](Self::perturbed) lends the parameters out at the worst point and brings them back, to the bit, when
-/// the guard is dropped; until then nothing else can step them. Where parameters cannot be borrowed for that long,
-/// [`perturb`](Self::perturb) and [`restore`](Self::restore) do the same in two calls, and a wrong order of them is
-/// an error. Norms and moves are
+/// the guard is dropped; until then nothing else can step them. Where parameters cannot be borrowed for that long
+/// (a forward pass needs the model), [`perturb`](Self::perturb) and [`step`](Self::step), or
+/// [`restore`](Self::restore) by itself, do the same in two calls, and a wrong order of them is an error. Norms and moves are
 /// computed in f64.
 ///
 /// A gradient of norm 0 moves nothing. One that is NaN or infinite is an error, and nothing has moved. There is
@@ -159,7 +159,7 @@ impl Sam {
     /// `adaptive` is that of the gradients.
     ///
     /// # Errors
-    /// [`SamError::NotRestored`] when the parameters are there already. [`SamError::Gradients`] where a gradient is
+    /// [`SamError::NotRestored`] when the parameters are there already. [`SamError::Step`] where a gradient is
     /// NaN or infinite or does not fit its parameter. Nothing has changed then.
     pub fn perturb(&mut self, params: &mut dyn Parameters) -> Result<f64, SamError> {
         if self.is_perturbed {
@@ -198,6 +198,22 @@ impl Sam {
         self.is_perturbed = false;
         Ok(())
     }
+
+    /// Puts the parameters back and does a step of an optimizer with the gradients that were taken at the worst
+    /// point.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore); [`SamError::Step`] when the optimizer refuses, and the parameters are restored
+    /// then.
+    pub fn step(
+        &mut self,
+        optimizer: &mut dyn GradientTransform,
+        lr: f64,
+        params: &mut dyn Parameters,
+    ) -> Result<(), SamError> {
+        self.restore(params)?;
+        optimizer.step(lr, params).map_err(SamError::Step)
+    }
 }
 
 impl SamConfig {
@@ -216,10 +232,10 @@ impl SamConfig {
             }
             Ok(())
         });
-        walked.map_err(SamError::Gradients)?;
+        walked.map_err(SamError::Step)?;
         match first_bad {
             None => Ok(Float::sqrt(total)),
-            Some(name) => Err(SamError::Gradients(StepError::NonFiniteGradient { name, count })),
+            Some(name) => Err(SamError::Step(StepError::NonFiniteGradient { name, count })),
         }
     }
 
@@ -307,8 +323,8 @@ pub enum SamError {
     NotRestored,
     /// The parameters are not perturbed.
     NotPerturbed,
-    /// A gradient is NaN or infinite or does not fit its parameter.
-    Gradients(StepError),
+    /// A gradient is NaN or infinite or does not fit its parameter, or the optimizer refused the step.
+    Step(StepError),
     /// A parameter is not what it was when it was perturbed.
     Parameters(AverageError),
 }
@@ -318,7 +334,7 @@ impl fmt::Display for SamError {
         match self {
             Self::NotRestored => f.write_str("the parameters were perturbed and not restored"),
             Self::NotPerturbed => f.write_str("there is no perturbation to restore from"),
-            Self::Gradients(e) => e.fmt(f),
+            Self::Step(e) => e.fmt(f),
             Self::Parameters(e) => e.fmt(f),
         }
     }

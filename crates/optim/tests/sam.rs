@@ -88,6 +88,26 @@ proptest! {
         }
         prop_assert_eq!(bits(&p), bits(&q));
     }
+
+    #[test]
+    fn two_calls_are_the_guard(start in prop::array::uniform4(-2.0f32..2.0), steps in 1..6) {
+        let adam = || Adam::new(AdamConfig::adamw()).unwrap();
+        let (mut guarded, mut called) = (adam(), adam());
+        let config = SamConfig::new().with_adaptive(true).with_rho(0.5);
+        let (mut one, mut two) = (sam(config), sam(config));
+        let mut p = vec![param("a", &start[..2], &[0.0; 2]), param("b", &start[2..], &[0.0; 2])];
+        let mut q = p.clone();
+        for _ in 0..steps {
+            gradients(&mut p);
+            gradients(&mut one.perturbed(&mut p).unwrap());
+            guarded.step(0.01, &mut p).unwrap();
+            gradients(&mut q);
+            two.perturb(&mut q).unwrap();
+            gradients(&mut q);
+            two.step(&mut called, 0.01, &mut q).unwrap();
+        }
+        prop_assert_eq!(bits(&p), bits(&q));
+    }
 }
 
 #[test]
@@ -112,6 +132,12 @@ fn a_wrong_order_is_an_error() {
     assert!(sam.is_perturbed());
     sam.restore(&mut params).unwrap();
     assert_eq!(sam.restore(&mut params), Err(SamError::NotPerturbed));
+    let mut adam = Adam::new(AdamConfig::adam()).unwrap();
+    assert_eq!(sam.step(&mut adam, 0.1, &mut params), Err(SamError::NotPerturbed));
+    assert_eq!(params[0].value, [1.0]);
+    sam.perturb(&mut params).unwrap();
+    let refused = SamError::Step(StepError::LearningRate { lr: -1.0 });
+    assert_eq!(sam.step(&mut adam, -1.0, &mut params), Err(refused));
     assert_eq!(params[0].value, [1.0]);
 }
 
@@ -148,13 +174,13 @@ fn gradients_that_are_none_are_refused_and_nothing_moves() {
             param("c", &[3.0], &[nan]),
         ];
         let error = StepError::NonFiniteGradient { name: "b".into(), count: 3 };
-        assert_eq!(sam.perturb(&mut params), Err(SamError::Gradients(error)));
+        assert_eq!(sam.perturb(&mut params), Err(SamError::Step(error)));
         assert_eq!(params.iter().map(|p| p.value[0]).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
         assert!(!sam.is_perturbed());
     }
     let mut huge = vec![VecParam::new("a", &[1], vec![1.0f64]).with_grad(vec![1e200])];
     let error = StepError::NonFiniteGradient { name: "a".into(), count: 0 };
-    assert_eq!(sam(SamConfig::new()).perturb(&mut huge), Err(SamError::Gradients(error)));
+    assert_eq!(sam(SamConfig::new()).perturb(&mut huge), Err(SamError::Step(error)));
 }
 
 #[test]
