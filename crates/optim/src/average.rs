@@ -2,10 +2,7 @@
 
 use alloc::{string::String, vec, vec::Vec};
 
-use gradus_core::{
-    FloatElement, ParamMut, Parameters, SliceMut, State, StateDict, StateError, StateValue,
-    with_slice,
-};
+use gradus_core::{FloatElement, ParamMut, Parameters, SliceMut, with_slice};
 
 use crate::{
     AverageError, Swapped,
@@ -17,7 +14,7 @@ use crate::{
 ///
 /// 16-bit parameters would swallow the small steps of an average, so it is rounded only where it is written
 /// back: [`copy_to`](Self::copy_to) for good, [`swap_into`](Self::swap_into) for the length of an evaluation.
-/// As [`State`] it can be stored and read back by itself; in memory a clone is a snapshot.
+/// As [`State`](gradus_core::State) it can be stored and read back by itself; in memory a clone is a snapshot.
 ///
 /// Buffers such as the running statistics of batch norm are not part of a walk over parameters, and those of the
 /// training run do not fit averaged weights: estimate them anew on some training batches with the averaged
@@ -43,13 +40,13 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Average {
     /// Sorted by name.
-    entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
-    name: String,
-    values: Buffer,
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) values: Buffer,
 }
 
 fn len(buffer: &Buffer) -> usize {
@@ -312,96 +309,5 @@ fn lerp<T: Value>(average: &mut [T::Work], values: &[T], decay: f64) {
             let v = v.load();
             *a = v - decay * (v - *a);
         });
-    }
-}
-
-impl State for Average {
-    /// An array under the name of each parameter.
-    fn save_state(&self) -> StateDict {
-        let mut state = StateDict::new();
-        for Entry { name, values } in &self.entries {
-            let value = match values {
-                Buffer::F32(b) => StateValue::F32s(b.clone()),
-                Buffer::F64(b) => StateValue::F64s(b.clone()),
-            };
-            state.insert(name.clone(), value);
-        }
-        state
-    }
-
-    /// Takes any set of arrays; whether they are those of a model is seen when they are written into it.
-    fn load_state(&mut self, state: &StateDict) -> Result<(), StateError> {
-        let mut entries = Vec::with_capacity(state.len());
-        for (name, value) in state.iter() {
-            let values = match value {
-                StateValue::F32s(b) => Buffer::F32(b.clone()),
-                StateValue::F64s(b) => Buffer::F64(b.clone()),
-                _ => {
-                    return Err(StateError::WrongKind { name: name.into(), expected: "an array" });
-                }
-            };
-            entries.push(Entry { name: name.into(), values });
-        }
-        self.entries = entries;
-        Ok(())
-    }
-}
-
-/// Adds averages to a state as `KEY.0`, `KEY.1`, ...
-pub(crate) fn save_all<'a>(
-    state: &mut StateDict,
-    key: &str,
-    averages: impl IntoIterator<Item = &'a Average>,
-) {
-    for (i, average) in averages.into_iter().enumerate() {
-        state.insert_all(&alloc::format!("{key}.{i}"), average.save_state());
-    }
-}
-
-/// Reads what [`save_all`] wrote: as many averages as there are, at most `limit`, all of the same parameters. Besides
-/// them the state holds the `counters` and nothing else.
-pub(crate) fn load_all(
-    state: &StateDict,
-    key: &str,
-    limit: usize,
-    counters: &[&str],
-) -> Result<Vec<Average>, StateError> {
-    let mut averages: Vec<Average> = Vec::new();
-    let mut entries = 0;
-    for i in 0..limit {
-        let mut average = Average::default();
-        average.load_state(&state.sub(&alloc::format!("{key}.{i}")))?;
-        if average.is_empty() {
-            break;
-        }
-        if let Some(first) = averages.first() {
-            first.same_parameters(&average).map_err(|e| misfit(key, i, e))?;
-        }
-        entries += average.len();
-        averages.push(average);
-    }
-    if entries + counters.len() < state.len() {
-        let known = |name: &str| {
-            let of_average = |i| name.starts_with(&alloc::format!("{key}.{i}."));
-            counters.contains(&name) || (0..averages.len()).any(of_average)
-        };
-        if let Some((name, _)) = state.iter().find(|(name, _)| !known(name)) {
-            let expected = "no such entry in the state of this average";
-            return Err(StateError::Invalid { name: name.into(), expected });
-        }
-    }
-    Ok(averages)
-}
-
-/// Average `i` of a state is not one of the same parameters as average 0.
-fn misfit(key: &str, i: usize, error: AverageError) -> StateError {
-    let entry = |i: usize, name: &str| alloc::format!("{key}.{i}.{name}");
-    match error {
-        AverageError::LengthMismatch { name, expected, found } => {
-            StateError::WrongLength { name: entry(i, &name), expected, found }
-        }
-        AverageError::UnknownParameter { name } => StateError::Missing { name: entry(0, &name) },
-        AverageError::MissingParameter { name } => StateError::Missing { name: entry(i, &name) },
-        other => unreachable!("averages are compared by name and length alone: {other}"),
     }
 }

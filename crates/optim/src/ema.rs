@@ -6,7 +6,8 @@ use gradus_core::{Parameters, Schedule, State, StateDict, StateError, StateValue
 
 use crate::{
     Average, AverageError, EmaDecay, OptimError,
-    average::{load_all, save_all, update},
+    average::update,
+    average_state::{load_all, save_all},
 };
 
 /// Hyper-parameters of [`Ema`].

@@ -11,6 +11,7 @@ mod adam;
 mod adamax;
 mod average;
 mod average_error;
+mod average_state;
 mod backup;
 mod chain;
 mod ema;

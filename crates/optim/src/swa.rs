@@ -6,7 +6,7 @@ use gradus_core::{Parameters, State, StateDict, StateError, StateValue};
 
 use crate::{
     Average, AverageError, Ema, EmaConfig, EmaDecay, OptimError,
-    average::{load_all, save_all},
+    average_state::{load_all, save_all},
     ema::at_least_one,
     rule::setters,
 };
