@@ -152,7 +152,7 @@ fn for_each_once<M: Module + ?Sized>(model: &M, mut f: impl FnMut(&str, ParamId)
 }
 
 /// A tensor's elements as a [`SliceMut`].
-fn slice_mut(t: &mut Tensor) -> SliceMut<'_> {
+pub(crate) fn slice_mut(t: &mut Tensor) -> SliceMut<'_> {
     match t.dtype() {
         DType::F32 => t.make_mut::<f32>().into(),
         DType::F64 => t.make_mut::<f64>().into(),

@@ -8,6 +8,7 @@ mod module;
 mod ops;
 mod param;
 mod tape;
+mod values;
 mod var;
 
 pub use gradients::{Bound, Gradients, MissingGradients};
@@ -17,4 +18,5 @@ pub use module::{Entry, EntryMut, Layer, Module, NameMismatch, Path, Snapshot};
 pub use ops::{CellWeights, CrossEntropy, Reduction, States};
 pub use param::{Buffer, Param, ParamId};
 pub use tape::{Sink, Tape};
+pub use values::Values;
 pub use var::Var;

@@ -2,7 +2,7 @@
 
 use gradus_autograd::{
     Buffer, DType, Gradients, MissingGradients, Module, NameMismatch, Param, ParamKind, Snapshot,
-    Tape, Tensor, Var, module,
+    Tape, Tensor, Values, Var, module,
 };
 use gradus_core::Parameters;
 
@@ -86,6 +86,10 @@ fn what_backward_did_not_reach_is_named_or_left_alone() {
     let mut shown = 0;
     grads.bind(&mut model).unwrap().visit(&mut |_| shown += 1);
     assert_eq!(shown, 1);
+    // Its value is not shown either.
+    let mut shown = 0;
+    Values(&mut model).visit(&mut |p| shown += p.value.unwrap().len());
+    assert_eq!(shown, 2);
     assert!(!Tape::training(0, 0).watch(&model.b).is_tracked());
 }
 
