@@ -1,7 +1,7 @@
 //! Instance normalization.
 
 use gradus_autograd::{Buffer, DType, Layer, Param, Tensor, Var, module};
-use gradus_tensor::with_real;
+use gradus_tensor::{FloatElement, Real, with_real};
 
 use crate::{
     Momentum, NormError,
@@ -201,8 +201,8 @@ impl InstanceNorm {
 fn blend(running: &mut Tensor, average: &[f64], at: usize, factor: f64, weight: f64) {
     with_real!("instance_norm", running.dtype(), T => {
         for (r, pair) in running.make_mut::<T>().iter_mut().zip(average.chunks_exact(2)) {
-            let old = f64::from(*r);
-            *r = (old + weight * (pair[at] * factor - old)) as T;
+            let old = r.to_f64();
+            *r = T::lit(old + weight * (pair[at] * factor - old));
         }
     });
 }
