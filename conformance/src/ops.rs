@@ -26,7 +26,7 @@ type Table = &'static [(&'static str, Runner)];
 const AREAS: &[&[Table]] = &[
     tensor::OPS,
     &[autograd::OPS],
-    &[norm::OPS],
+    norm::OPS,
     &[regularize::OPS, averaging::OPS],
     &[amp::OPS],
     schedule::OPS,

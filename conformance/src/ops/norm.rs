@@ -1,7 +1,9 @@
 //! The area `norm`.
 
-use gradus_autograd::{Tape, Var};
-use gradus_norm::{BatchNorm, BatchNormConfig, Momentum, layer_norm};
+mod rows;
+
+use gradus_autograd::{Module, Tape, Var};
+use gradus_norm::{BatchNorm, BatchNormConfig, Momentum, NormError};
 
 use super::{
     Table,
@@ -12,8 +14,8 @@ use crate::{
     case::{Args, Case},
 };
 
-pub(super) const OPS: Table =
-    &[("batch_norm", one_batch), ("batch_norm_seq", batches), ("layer_norm", layer)];
+pub(super) const OPS: &[Table] =
+    &[&[("batch_norm", one_batch), ("batch_norm_seq", batches)], rows::OPS];
 
 fn config(args: &Args) -> Result<BatchNormConfig, Failure> {
     let momentum = args.maybe("momentum")?.map_or(Momentum::Cumulative, Momentum::New);
@@ -39,15 +41,24 @@ fn one_batch(case: &Case) -> Result<Answer, Failure> {
     let mut norm = BatchNorm::with_config(channels(&x)?, config)?;
     differentiate::fill(&mut norm, case)?;
     inputs.watch(&norm);
-    match norm.try_forward(&x) {
+    refusable(&inputs, &norm, norm.try_forward(&x))
+}
+
+/// The result `y` of a layer with state, its gradients and the state after it; of a refusal, the state.
+fn refusable(
+    inputs: &Inputs<'_>,
+    norm: &impl Module,
+    result: Result<Var, NormError>,
+) -> Result<Answer, Failure> {
+    match result {
         Ok(y) => {
             let mut values = inputs.finish(&[("y", y)])?;
-            differentiate::state(&norm, "", &mut values);
+            differentiate::state(norm, "", &mut values);
             Ok(values.into())
         }
         Err(error) => {
             let mut state = Values::new();
-            differentiate::state(&norm, "", &mut state);
+            differentiate::state(norm, "", &mut state);
             Ok(Answer::Refused { why: error.to_string(), state })
         }
     }
@@ -70,12 +81,4 @@ fn batches(case: &Case) -> Result<Answer, Failure> {
     values.out("y_eval", forward("x_eval", false)?.into_value());
     differentiate::state(&norm, "", &mut values);
     Ok(values.into())
-}
-
-fn layer(case: &Case) -> Result<Answer, Failure> {
-    let (shape, eps): (Vec<usize>, f64) = (case.args.to("normalized_shape")?, case.args.to("eps")?);
-    differentiate::y(case, |i| {
-        let (weight, bias) = (i.find("weight")?, i.find("bias")?);
-        Ok(layer_norm(&i.var("x")?, &shape, weight.as_ref(), bias.as_ref(), eps))
-    })
 }

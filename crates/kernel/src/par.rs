@@ -101,6 +101,23 @@ pub fn map<R: Send>(n: usize, ns: f64, f: impl Fn(usize) -> R + Sync + Send) -> 
     (0..n).map(f).collect()
 }
 
+/// Cuts `out` into chunks of `size` elements, the last one maybe shorter, calls `f(number, chunk)` for each, which takes
+/// `ns` nanoseconds, and returns the results in order; on several threads when that is worth it.
+pub fn map_chunks<T: Send, R: Send>(
+    out: &mut [T],
+    size: usize,
+    ns: f64,
+    f: impl Fn(usize, &mut [T]) -> R + Sync + Send,
+) -> Vec<R> {
+    let size = size.max(1);
+    #[cfg(feature = "rayon")]
+    if worth_it(out.len().div_ceil(size), ns) {
+        return out.par_chunks_mut(size).enumerate().map(|(i, chunk)| f(i, chunk)).collect();
+    }
+    let _ = ns;
+    out.chunks_mut(size).enumerate().map(|(i, chunk)| f(i, chunk)).collect()
+}
+
 #[cfg(all(test, feature = "rayon"))]
 mod tests {
     use alloc::vec;
@@ -126,6 +143,8 @@ mod tests {
                         map(items, 5e3, |i| i * i),
                         (0..items).map(|i| i * i).collect::<Vec<_>>()
                     );
+                    let firsts = map_chunks(&mut out, 7, 5e3, |i, chunk| (i, chunk[0]));
+                    assert!(firsts.iter().take(items / 7).all(|&(i, x)| x == i * 7 + 1));
                     let (mut a, mut b) = (vec![0; items], vec![0; items * 2]);
                     for_each_part([&mut a, &mut b], items, 3, 5e3, |first, [a, b]| {
                         assert_eq!(a.len() * 2, b.len());

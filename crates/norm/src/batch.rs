@@ -23,7 +23,7 @@ pub enum Momentum {
 }
 
 impl Momentum {
-    fn check(self) -> Result<(), NormError> {
+    pub(crate) fn check(self) -> Result<(), NormError> {
         match self {
             Self::New(m) | Self::Old(m) if !(0.0..=1.0).contains(&m) => {
                 Err(NormError::OutOfRange { name: "momentum", value: m, range: "[0, 1]" })
@@ -33,7 +33,7 @@ impl Momentum {
     }
 
     /// The weight of batch number `count` (from 1).
-    fn weight(self, count: i64) -> f64 {
+    pub(crate) fn weight(self, count: i64) -> f64 {
         match self {
             Self::New(m) => m,
             Self::Old(m) => 1.0 - m,

@@ -4,10 +4,17 @@ use std::fmt;
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum NormError {
-    /// In training each channel needs two values at least: one alone has no variance.
+    /// What is normalized needs two values at least: one alone has no variance.
     BatchTooSmall {
         /// Shape of the input.
         shape: Vec<usize>,
+    },
+    /// Channels that do not divide into groups of one size.
+    Groups {
+        /// How many groups were asked for.
+        groups: usize,
+        /// How many channels there are.
+        channels: usize,
     },
     /// A number of the configuration makes no sense.
     OutOfRange {
@@ -36,11 +43,11 @@ impl fmt::Display for NormError {
             Self::OutOfRange { name, value, range } => {
                 write!(f, "{name} has to lie in {range}, got {value}")
             }
+            Self::Groups { groups, channels } => {
+                write!(f, "{channels} channels do not divide into {groups} groups")
+            }
             Self::BatchTooSmall { shape } => {
-                write!(
-                    f,
-                    "batch_norm: expected more than 1 value per channel when training, got input of shape {shape:?}"
-                )
+                write!(f, "expected more than 1 value per statistic, got input of shape {shape:?}")
             }
         }
     }
