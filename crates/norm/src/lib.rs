@@ -2,11 +2,19 @@
 #![forbid(unsafe_code)]
 
 mod batch;
-mod batch_kernels;
 mod error;
 mod lanes;
 mod layer;
+mod weight;
 
-pub use batch::{BatchNorm, BatchNormConfig, BatchStats, Momentum, batch_norm};
+pub use batch::{
+    BatchNorm, BatchNormConfig, BatchRenorm, BatchRenormConfig, BatchStats, Momentum, RenormLimits,
+    RenormRamp, batch_norm, batch_renorm, ghost_batch_norm, masked_batch_norm, sync_batch_norm,
+    update_bn,
+};
 pub use error::NormError;
 pub use layer::{LayerNorm, layer_norm};
+pub use weight::{
+    SpectralNorm, SpectralNormConfig, WeightNorm, WeightStandardization, power_iteration,
+    spectral_norm, weight_norm, weight_standardization,
+};
