@@ -25,7 +25,7 @@ type Table = &'static [(&'static str, Runner)];
 const AREAS: &[&[Table]] = &[
     tensor::OPS,
     &[autograd::OPS],
-    &[norm::OPS],
+    norm::OPS,
     &[regularize::OPS],
     &[amp::OPS],
     schedule::OPS,

@@ -21,5 +21,5 @@ pub use moments::BatchStats;
 pub use momentum::Momentum;
 pub use op::{batch_norm, ghost_batch_norm, masked_batch_norm, sync_batch_norm};
 pub use renorm::{BatchRenorm, BatchRenormConfig, RenormLimits, RenormRamp, batch_renorm};
-pub(crate) use sweep::{compute_type, reciprocal};
+pub(crate) use sweep::reciprocal;
 pub use update::update_bn;

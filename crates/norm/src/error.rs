@@ -4,7 +4,7 @@ use std::fmt;
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum NormError {
-    /// In training each channel needs two values at least: one alone has no variance.
+    /// What is normalized needs two values at least: one alone has no variance.
     BatchTooSmall {
         /// Shape of the input.
         shape: Vec<usize>,
@@ -18,6 +18,13 @@ pub enum NormError {
     },
     /// Statistics are to be estimated again, from no batch at all.
     NoBatches,
+    /// Channels that do not divide into groups of one size.
+    Groups {
+        /// How many groups were asked for.
+        groups: usize,
+        /// How many channels there are.
+        channels: usize,
+    },
     /// A number of the configuration makes no sense.
     OutOfRange {
         /// Its name.
@@ -54,11 +61,11 @@ impl fmt::Display for NormError {
             Self::NoBatches => {
                 f.write_str("update_bn: there are no batches to estimate statistics from")
             }
+            Self::Groups { groups, channels } => {
+                write!(f, "{channels} channels do not divide into {groups} groups")
+            }
             Self::BatchTooSmall { shape } => {
-                write!(
-                    f,
-                    "batch_norm: expected more than 1 value per channel when training, got input of shape {shape:?}"
-                )
+                write!(f, "expected more than 1 value per statistic, got input of shape {shape:?}")
             }
         }
     }

@@ -24,6 +24,10 @@ fn tree<T: Real>(mut lanes: [T; LANES]) -> T {
 /// The sum of `f(a)`.
 #[inline(always)]
 pub(crate) fn sum<T: Real>(a: &[T], f: impl Fn(T) -> T) -> T {
+    if a.len() < LANES {
+        // Too few to fill the lanes, whose adding up would cost more than the elements.
+        return a.iter().fold(T::ZERO, |sum, &a| sum + f(a));
+    }
     let mut total = 0.0;
     for a in a.chunks(BLOCK) {
         let mut lanes = [T::ZERO; LANES];
@@ -44,6 +48,12 @@ pub(crate) fn sum<T: Real>(a: &[T], f: impl Fn(T) -> T) -> T {
 /// The sums of both results of `f(a, b)`.
 #[inline(always)]
 pub(crate) fn sum2<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> (T, T)) -> (T, T) {
+    if a.len() < LANES {
+        return a.iter().zip(b).fold((T::ZERO, T::ZERO), |sum, (&a, &b)| {
+            let (x, y) = f(a, b);
+            (sum.0 + x, sum.1 + y)
+        });
+    }
     let mut total = (0.0, 0.0);
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
         let (mut first, mut second) = ([T::ZERO; LANES], [T::ZERO; LANES]);

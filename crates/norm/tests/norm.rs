@@ -5,7 +5,8 @@ use gradus_autograd::{
     check::{gradcheck, random},
 };
 use gradus_norm::{
-    BatchNorm, BatchNormConfig, LayerNorm, Momentum, NormError, batch_norm, layer_norm,
+    BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Momentum, NormError, batch_norm,
+    layer_norm,
 };
 use proptest::prelude::*;
 
@@ -124,12 +125,13 @@ fn numbers_that_make_no_sense_are_refused() {
     }
     for bad in [-1e-5, f64::NAN, f64::INFINITY] {
         let of_batch = BatchNorm::with_config(2, default().with_eps(bad)).unwrap_err();
-        let of_layer = LayerNorm::new(&[2]).with_eps(bad).unwrap_err();
+        let config = LayerNormConfig::default().with_eps(bad);
+        let of_layer = LayerNorm::with_config(&[2], config).unwrap_err();
         for error in [of_batch, of_layer] {
             assert!(matches!(error, NormError::OutOfRange { name: "eps", .. }), "{error}");
         }
     }
-    assert!(LayerNorm::new(&[2]).with_eps(0.0).is_ok());
+    assert!(LayerNorm::with_config(&[2], LayerNormConfig::default().with_eps(0.0)).is_ok());
 }
 
 #[test]

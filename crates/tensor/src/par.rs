@@ -80,3 +80,19 @@ pub fn map<R: Send>(n: usize, ns: f64, f: impl Fn(usize) -> R + Sync + Send) -> 
         (0..n).map(f).collect()
     }
 }
+
+/// Cuts `out` into chunks of `size` elements, the last one maybe shorter, calls `f(number, chunk)` for each, which takes
+/// `ns` nanoseconds, and returns the results in order; on several threads when that is worth it.
+pub fn map_chunks<T: Send, R: Send>(
+    out: &mut [T],
+    size: usize,
+    ns: f64,
+    f: impl Fn(usize, &mut [T]) -> R + Sync + Send,
+) -> Vec<R> {
+    let size = size.max(1);
+    if worth_it(out.len().div_ceil(size), ns) {
+        out.par_chunks_mut(size).enumerate().map(|(i, chunk)| f(i, chunk)).collect()
+    } else {
+        out.chunks_mut(size).enumerate().map(|(i, chunk)| f(i, chunk)).collect()
+    }
+}

@@ -7,9 +7,9 @@ use gradus_tensor::with_real;
 
 use super::{
     moments::{BatchStats, Moments},
-    sweep::{self, Affine, Cut, Extra, Fit, Geometry, compute_type},
+    sweep::{self, Cut, Extra, Fit, Geometry, Scaling},
 };
-use crate::{NormError, error::check_eps};
+use crate::{NormError, affine::compute_type, error::check_eps};
 
 /// What is normalized together.
 #[derive(Clone, Debug)]
@@ -161,10 +161,10 @@ impl<'a> Call<'a> {
         fit: impl Fn(usize, &Moments) -> Fit + Sync + Send,
     ) -> (Vec<Var>, Vec<BatchStats>) {
         let dtype = self.shards[0].dtype();
-        let compute = compute_type(self.name, dtype);
+        let compute = compute_type(dtype);
         let wide = move |t: &Tensor| t.contiguous().to_dtype(compute);
         let numbers = |v: &Var| v.value().to_dtype(DType::F64).to_vec::<f64>();
-        let affine = Affine { weight: self.weight.map(numbers), bias: self.bias.map(numbers) };
+        let scaling = Scaling { weight: self.weight.map(numbers), bias: self.bias.map(numbers) };
         let masks: Vec<Tensor> = self.masks.iter().map(Tensor::contiguous).collect();
         let xs: Vec<Tensor> = self.shards.iter().map(|x| x.value().contiguous()).collect();
         let sizes: Vec<usize> = xs.iter().map(|x| x.shape()[0]).collect();
@@ -185,7 +185,7 @@ impl<'a> Call<'a> {
         let mut fits = Vec::new();
         let y = with_real!(self.name, compute, T => Tensor::build::<T>(&whole, |y| {
             let wide: Vec<Tensor> = xs.iter().map(wide).collect();
-            fits = sweep::forward(&wide, &masks, geometry, &cuts, through, &affine, fit, y);
+            fits = sweep::forward(&wide, &masks, geometry, &cuts, through, &scaling, fit, y);
         }));
         let batches = cuts.last().map_or(0, |cut| cut.batch + 1);
         let stats = |batch: usize| {
@@ -215,7 +215,7 @@ impl<'a> Call<'a> {
             let dx = with_real!("batch_norm", compute, T => {
                 let mut go = |dx: &mut [T]| {
                     of_channels = sweep::backward(
-                        &xs, extra, geometry, &cuts, through, sums, &affine, &fits, dx,
+                        &xs, extra, geometry, &cuts, through, sums, &scaling, &fits, dx,
                     );
                 };
                 if of_x {

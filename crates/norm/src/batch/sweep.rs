@@ -7,12 +7,13 @@
 use std::ops::Range;
 
 use gradus_autograd::Tensor;
-use gradus_tensor::{DType, Real, par};
+use gradus_tensor::{Real, par};
 
 use super::{
     kernels::{self, Line, Slope},
     moments::Moments,
 };
+use crate::affine::compute_type;
 
 /// Values of a channel in one sample from which on loops run along them.
 const PLANE: usize = 64;
@@ -301,12 +302,12 @@ pub(crate) fn reciprocal(x: f64) -> f64 {
 
 /// Scale and shift of each channel, where there are any.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Affine {
+pub(crate) struct Scaling {
     pub(crate) weight: Option<Vec<f64>>,
     pub(crate) bias: Option<Vec<f64>>,
 }
 
-impl Affine {
+impl Scaling {
     fn weight(&self, c: usize) -> f64 {
         self.weight.as_ref().map_or(1.0, |w| w[c])
     }
@@ -317,22 +318,12 @@ impl Affine {
 
 /// Moments of each channel of each batch.
 pub(crate) fn moments_of(x: &Tensor, geometry: Geometry, cuts: &[Cut]) -> Vec<Moments> {
-    let (dtype, spatial) = (compute_type("BatchStats::of", x.dtype()), geometry.spatial);
+    let (dtype, spatial) = (compute_type(x.dtype()), geometry.spatial);
     let xs = [x.contiguous().to_dtype(dtype)];
     gradus_tensor::with_real!("BatchStats::of", dtype, T => {
         let units = units::<T>(&xs, Extra::default(), geometry, cuts, &mut []);
         each(units, geometry, 0.15, |unit| unit.moments(spatial))
     })
-}
-
-/// The type that values of a float type are computed in.
-#[track_caller]
-pub(crate) fn compute_type(op: &str, dtype: DType) -> DType {
-    match dtype {
-        DType::F32 | DType::F16 | DType::BF16 => DType::F32,
-        DType::F64 => DType::F64,
-        other => panic!("{op}: expected floats, got {other}"),
-    }
 }
 
 /// Normalizes `xs` into `y`, one shard after the other. `fit` says how, from a channel and its moments, which are
@@ -343,7 +334,7 @@ pub(crate) fn forward<T: Real>(
     geometry: Geometry,
     cuts: &[Cut],
     wanted: bool,
-    affine: &Affine,
+    scaling: &Scaling,
     fit: impl Fn(usize, &Moments) -> Fit + Sync + Send,
     y: &mut [T],
 ) -> Vec<(Moments, Fit)> {
@@ -358,8 +349,8 @@ pub(crate) fn forward<T: Real>(
             unit.channels.clone().zip(moments).map(|(c, m)| (m, fit(c, &m))).collect();
         let line = |(c, (_, fit)): (usize, &(Moments, Fit))| {
             let (mean, rest) = fit.split::<T>();
-            let scale = fit.scale * affine.weight(c);
-            let shift = fit.shift * affine.weight(c) + affine.bias(c) - rest * scale;
+            let scale = fit.scale * scaling.weight(c);
+            let shift = fit.shift * scaling.weight(c) + scaling.bias(c) - rest * scale;
             Line { mean, scale: T::lit(scale), shift: T::lit(shift) }
         };
         let lines: Vec<Line<T>> = unit.channels.clone().zip(&fits).map(line).collect();
@@ -377,7 +368,7 @@ pub(crate) fn backward<T: Real>(
     cuts: &[Cut],
     through: bool,
     sums: bool,
-    affine: &Affine,
+    scaling: &Scaling,
     fits: &[(Moments, Fit)],
     dx: &mut [T],
 ) -> (Vec<f64>, Vec<f64>) {
@@ -396,7 +387,7 @@ pub(crate) fn backward<T: Real>(
         }
         if wanted {
             let of = unit.channels.clone().zip(fits).zip(&totals);
-            let scale = |c, fit: &Fit| T::lit(fit.scale * affine.weight(c));
+            let scale = |c, fit: &Fit| T::lit(fit.scale * scaling.weight(c));
             if through {
                 let slope = |((c, (moments, fit)), &(sum, dot)): (
                     (usize, &(Moments, Fit)),

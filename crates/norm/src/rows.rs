@@ -1,0 +1,188 @@
+//! Norms of rows: layer norm, and RMS norm, which is the same with the mean taken as 0.
+//!
+//! Each row is read from memory once in forward and once in backward. Backward adds up the gradients of scale and
+//! shift while the row is in the cache, block by block; blocks are cut by size and combined in order.
+
+use std::ops::Range;
+
+use gradus_autograd::{Tensor, Var};
+use gradus_tensor::{Real, kernel, par, with_real};
+
+use crate::{
+    affine::{Affine, compute_type},
+    error::check_eps,
+    lanes,
+};
+
+/// What is taken away from a row before it is divided by its size.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Center {
+    /// Its mean.
+    Mean,
+    /// Nothing.
+    Zero,
+}
+
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias` for each row, that is over the last dimensions, `shape`.
+#[track_caller]
+pub(crate) fn normalize(
+    op: &'static str,
+    x: &Var,
+    shape: &[usize],
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    eps: f64,
+    center: Center,
+) -> Var {
+    assert!(!shape.is_empty(), "{op}: the normalized shape has no dimension");
+    assert!(
+        x.shape().ends_with(shape),
+        "{op}: input of shape {:?}, normalized shape {shape:?}",
+        x.shape()
+    );
+    if let Err(e) = check_eps(eps) {
+        panic!("{op}: {e}");
+    }
+    let compute = compute_type(x.dtype());
+    let affine = Affine::new(op, weight, bias, shape, compute);
+    let inputs = Affine::inputs(x, weight, bias);
+    with_real!(op, compute, T => run::<T>(op, &inputs, affine, eps, center))
+}
+
+fn run<T: Real>(
+    op: &'static str,
+    inputs: &[&Var],
+    affine: Affine,
+    eps: f64,
+    center: Center,
+) -> Var {
+    let input = inputs[0].value().contiguous();
+    let x = input.to_dtype(T::DTYPE);
+    let width = affine.weight.numel();
+    let rows = x.numel().checked_div(width).unwrap_or(0);
+    let ns = width as f64 * 0.3;
+    // Mean and reciprocal deviation of each row, side by side.
+    let mut stats = Tensor::zeros(&[rows, 2], T::DTYPE);
+    let y = Tensor::build::<T>(x.shape(), |y| {
+        let (x, w, b) = (x.as_slice::<T>(), affine.weight.as_slice(), affine.bias.as_slice());
+        let outs = [y, stats.make_mut::<T>()];
+        par::for_each_part(outs, rows, par::piece(ns), ns, |row, [y, s]| {
+            forward(&x[row * width..], w, b, T::lit(eps), center, s, y);
+        });
+    });
+    let dtype = input.dtype();
+    Var::op(op, inputs, y.to_dtype(dtype), move |dy, sink| {
+        let (dy, x) = (dy.contiguous().to_dtype(T::DTYPE), input.to_dtype(T::DTYPE));
+        let (dy, x, s) = (dy.as_slice::<T>(), x.as_slice::<T>(), stats.as_slice::<T>());
+        let w = affine.weight.as_slice::<T>();
+        let [of_weight, of_bias] = affine.wanted(sink).map(|wanted| if wanted { width } else { 0 });
+        let sums = of_weight + of_bias;
+        let dx_shape = sink.needs(0).then(|| input.shape());
+        let (dx, sums) = by_blocks(dx_shape, rows, width, sums, 2.0 * ns, |rows, dx, sums| {
+            let (dw, db) = sums.split_at_mut(of_weight);
+            let (at, s) = (rows.start * width, &s[2 * rows.start..2 * rows.end]);
+            backward(&dy[at..], &x[at..], s, w, center, dx, dw, db);
+        });
+        let (dw, db) = sums.split_at(of_weight);
+        affine.add(sink, dw, db);
+        if let Some(dx) = dx {
+            sink.add(0, dx.to_dtype(dtype));
+        }
+    })
+}
+
+/// Rows whose sums one piece of work adds up: fixed, so that threads do not change the order.
+const BLOCK: usize = 64;
+
+/// Calls `f(rows, dx, sums)` for each block of rows: `f` writes their part of `dx` (which is empty where no shape of
+/// it is given) and adds to `sums` numbers that start at 0. Returns `dx` and the totals of the sums.
+pub(crate) fn by_blocks<T: Real>(
+    dx: Option<&[usize]>,
+    rows: usize,
+    width: usize,
+    sums: usize,
+    ns: f64,
+    f: impl Fn(Range<usize>, &mut [T], &mut [T]) + Sync + Send,
+) -> (Option<Tensor>, Vec<f64>) {
+    let ns = ns * BLOCK as f64;
+    let block = |i: usize, dx: &mut [T]| {
+        let mut part = vec![T::ZERO; sums];
+        f(i * BLOCK..((i + 1) * BLOCK).min(rows), dx, &mut part);
+        part
+    };
+    let mut parts = Vec::new();
+    let dx = dx.map(|shape| {
+        Tensor::build(shape, |dx| parts = par::map_chunks(dx, BLOCK * width, ns, block))
+    });
+    if dx.is_none() && sums > 0 {
+        parts = par::map(rows.div_ceil(BLOCK), ns, |i| block(i, &mut []));
+    }
+    let mut totals = vec![0.0; sums];
+    for part in &parts {
+        add_wide(&mut totals, part);
+    }
+    (dx, totals)
+}
+
+kernel! {
+    fn add_wide['a, T: Real]['a, T](totals: &'a mut [f64], part: &'a [T]) -> () {
+        for (t, &p) in totals.iter_mut().zip(part) {
+            *t += p.to_f64();
+        }
+    }
+}
+
+kernel! {
+    /// As many rows as `y` has; writes their mean and reciprocal standard deviation too.
+    fn forward['a, T: Real]['a, T](
+        x: &'a [T], w: &'a [T], b: &'a [T], eps: T, center: Center, stats: &'a mut [T], y: &'a mut [T],
+    ) -> () {
+        let width = w.len();
+        let n = T::lit(width as f64);
+        for ((x, s), y) in x.chunks_exact(width).zip(stats.chunks_exact_mut(2)).zip(y.chunks_exact_mut(width)) {
+            let mean = match center {
+                Center::Mean => lanes::sum(x, |x| x) / n,
+                Center::Zero => T::ZERO,
+            };
+            let var = lanes::sum(x, |x| (x - mean) * (x - mean)) / n;
+            let rstd = T::ONE / (var + eps).sqrt();
+            (s[0], s[1]) = (mean, rstd);
+            for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(w).zip(b) {
+                *y = (x - mean) * rstd * w + b;
+            }
+        }
+    }
+}
+
+kernel! {
+    /// `dx = rstd (g - mean(g) - xhat mean(g xhat))` with `g = dy w`, without `mean(g)` where the centre is 0;
+    /// `dw += dy xhat` and `db += dy`. What is empty is left out.
+    fn backward['a, T: Real]['a, T](
+        dy: &'a [T], x: &'a [T], stats: &'a [T], w: &'a [T], center: Center, dx: &'a mut [T], dw: &'a mut [T],
+        db: &'a mut [T],
+    ) -> () {
+        let width = w.len();
+        let n = T::lit(width as f64);
+        let rows = dy.chunks_exact(width).zip(x.chunks_exact(width)).zip(stats.chunks_exact(2));
+        let mut dx = dx.chunks_exact_mut(width);
+        for ((dy, x), s) in rows {
+            let (mean, rstd) = (s[0], s[1]);
+            for ((dw, &g), &x) in dw.iter_mut().zip(dy).zip(x) {
+                *dw += g * ((x - mean) * rstd);
+            }
+            for (db, &g) in db.iter_mut().zip(dy) {
+                *db += g;
+            }
+            let Some(dx) = dx.next() else { continue };
+            for ((d, &g), &w) in dx.iter_mut().zip(dy).zip(w) {
+                *d = g * w;
+            }
+            let (sum, dot) = lanes::sum2(dx, x, |g, x| (g, g * ((x - mean) * rstd)));
+            let shift = if center == Center::Mean { sum / n } else { T::ZERO };
+            let slope = rstd * (dot / n);
+            for (d, &x) in dx.iter_mut().zip(x) {
+                *d = rstd * (*d - shift - (x - mean) * slope);
+            }
+        }
+    }
+}
