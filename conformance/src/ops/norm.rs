@@ -1,9 +1,11 @@
 //! The area `norm`.
 
+mod batch;
 mod rows;
+mod weight;
 
 use gradus_autograd::{Module, Tape, Var};
-use gradus_norm::{BatchNorm, BatchNormConfig, Momentum, NormError};
+use gradus_norm::{Momentum, NormError};
 
 use super::{
     Table,
@@ -11,15 +13,14 @@ use super::{
 };
 use crate::{
     answer::{Answer, Failure, Values},
-    case::{Args, Case},
+    case::Args,
 };
 
-pub(super) const OPS: &[Table] =
-    &[&[("batch_norm", one_batch), ("batch_norm_seq", batches)], rows::OPS];
+pub(super) const OPS: &[Table] = &[batch::OPS, rows::OPS, weight::OPS];
 
-fn config(args: &Args) -> Result<BatchNormConfig, Failure> {
-    let momentum = args.maybe("momentum")?.map_or(Momentum::Cumulative, Momentum::New);
-    Ok(BatchNormConfig::default().with_eps(args.to("eps")?).with_momentum(momentum))
+/// `momentum` of the new, or the cumulative average where it is null.
+fn momentum(args: &Args) -> Result<Momentum, Failure> {
+    Ok(args.maybe("momentum")?.map_or(Momentum::Cumulative, Momentum::New))
 }
 
 /// A tape in training or evaluation mode; gradients flow on both.
@@ -31,28 +32,25 @@ fn channels(x: &Var) -> Result<usize, Failure> {
     x.shape().get(1).copied().ok_or_else(|| Failure::unsupported("x is not [N, C, ..]"))
 }
 
-fn one_batch(case: &Case) -> Result<Answer, Failure> {
-    let args = &case.args;
-    let config = config(args)?
-        .with_affine(args.to("affine")?)
-        .with_track_running_stats(args.to("track_running_stats")?);
-    let inputs = Inputs::new(case, tape(args.to("training")?));
-    let x = inputs.var("x")?;
-    let mut norm = BatchNorm::with_config(channels(&x)?, config)?;
-    differentiate::fill(&mut norm, case)?;
-    inputs.watch(&norm);
-    refusable(&inputs, &norm, norm.try_forward(&x))
-}
-
 /// The result `y` of a layer with state, its gradients and the state after it; of a refusal, the state.
 fn refusable(
     inputs: &Inputs<'_>,
     norm: &impl Module,
     result: Result<Var, NormError>,
 ) -> Result<Answer, Failure> {
-    match result {
-        Ok(y) => {
-            let mut values = inputs.finish(&[("y", y)])?;
+    refusable_all(inputs, norm, result.map(|y| vec![("y".into(), y)]))
+}
+
+/// As [`refusable`], for any results.
+fn refusable_all(
+    inputs: &Inputs<'_>,
+    norm: &impl Module,
+    results: Result<Vec<(String, Var)>, NormError>,
+) -> Result<Answer, Failure> {
+    match results {
+        Ok(ys) => {
+            let ys: Vec<(&str, Var)> = ys.iter().map(|(n, y)| (n.as_str(), y.clone())).collect();
+            let mut values = inputs.finish(&ys)?;
             differentiate::state(norm, "", &mut values);
             Ok(values.into())
         }
@@ -62,23 +60,4 @@ fn refusable(
             Ok(Answer::Refused { why: error.to_string(), state })
         }
     }
-}
-
-/// A fresh layer over several batches, then evaluation.
-fn batches(case: &Case) -> Result<Answer, Failure> {
-    let config = config(&case.args)?;
-    let count: usize = case.args.to("batches")?;
-    let channels = channels(&tape(false).constant(case.tensor("x0")?))?;
-    let mut norm = BatchNorm::with_config(channels, config)?;
-    differentiate::fill(&mut norm, case)?;
-    let forward = |name: &str, training| -> Result<Var, Failure> {
-        Ok(norm.try_forward(&tape(training).constant(case.tensor(name)?))?)
-    };
-    let mut values = Values::new();
-    for i in 0..count {
-        values.out(&format!("y{i}"), forward(&format!("x{i}"), true)?.into_value());
-    }
-    values.out("y_eval", forward("x_eval", false)?.into_value());
-    differentiate::state(&norm, "", &mut values);
-    Ok(values.into())
 }

@@ -43,10 +43,17 @@ struct State {
     drained: bool,
 }
 
+/// What a tape is for.
+#[derive(Clone, Copy)]
+struct Mode {
+    training: bool,
+    calibrating: bool,
+    recording: bool,
+}
+
 struct Inner {
     state: Mutex<State>,
-    training: bool,
-    recording: bool,
+    mode: Mode,
     seed: u64,
     step: u64,
     ops: AtomicU64,
@@ -74,30 +81,43 @@ impl Tape {
     /// A tape for step `step` of a training run with this seed: records, and layers are in training mode.
     #[must_use]
     pub fn training(seed: u64, step: u64) -> Self {
-        Self::with(true, true, seed, step)
+        Self::with(Mode { training: true, calibrating: false, recording: true }, seed, step)
     }
 
     /// A tape for evaluation: records nothing, and layers are in evaluation mode.
     #[must_use]
     pub fn evaluation() -> Self {
-        Self::with(false, false, 0, 0)
+        Self::with(Mode { training: false, calibrating: false, recording: false }, 0, 0)
+    }
+
+    /// A tape for estimating the statistics of batch norms again: records nothing, and layers are in evaluation mode,
+    /// except that batch norms normalize by the batch and average its statistics into their running ones.
+    #[must_use]
+    pub fn calibration() -> Self {
+        Self::with(Mode { training: false, calibrating: true, recording: false }, 0, 0)
     }
 
     /// A tape that records while layers are in evaluation mode: gradients through frozen statistics.
     #[must_use]
     pub fn frozen() -> Self {
-        Self::with(false, true, 0, 0)
+        Self::with(Mode { training: false, calibrating: false, recording: true }, 0, 0)
     }
 
-    fn with(training: bool, recording: bool, seed: u64, step: u64) -> Self {
+    fn with(mode: Mode, seed: u64, step: u64) -> Self {
         let state = Mutex::new(State::default());
-        Self(Arc::new(Inner { state, training, recording, seed, step, ops: AtomicU64::new(0) }))
+        Self(Arc::new(Inner { state, mode, seed, step, ops: AtomicU64::new(0) }))
     }
 
     /// Whether layers behave as in training (dropout drops, batch norm uses the batch).
     #[must_use]
     pub fn is_training(&self) -> bool {
-        self.0.training
+        self.0.mode.training
+    }
+
+    /// Whether statistics are being estimated again (see [`calibration`](Self::calibration)).
+    #[must_use]
+    pub fn is_calibrating(&self) -> bool {
+        self.0.mode.calibrating
     }
 
     /// The random numbers of the next operation: a function of (seed, step, how many were asked for before).
@@ -119,7 +139,7 @@ impl Tape {
     #[must_use]
     #[track_caller]
     pub fn leaf(&self, value: Tensor) -> Var {
-        if !self.0.recording {
+        if !self.0.mode.recording {
             return self.constant(value);
         }
         let mut state = self.lock();
@@ -138,7 +158,7 @@ impl Tape {
     #[must_use]
     #[track_caller]
     pub fn watch(&self, param: &Param) -> Var {
-        if !self.0.recording || !param.is_trainable() {
+        if !self.0.mode.recording || !param.is_trainable() {
             return self.constant(param.value().clone());
         }
         let mut state = self.lock();
@@ -232,7 +252,7 @@ impl Tape {
         outputs: &[Tensor],
         backward: impl FnOnce(SmallVec<[Option<Tensor>; 1]>, &mut Sink<'_>) + Send + 'static,
     ) -> Option<NodeId> {
-        if !self.0.recording || inputs.iter().all(|v| v.node().is_none()) {
+        if !self.0.mode.recording || inputs.iter().all(|v| v.node().is_none()) {
             return None;
         }
         let mut state = self.lock();
@@ -272,8 +292,9 @@ impl State {
 impl fmt::Debug for Tape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tape")
-            .field("training", &self.0.training)
-            .field("recording", &self.0.recording)
+            .field("training", &self.0.mode.training)
+            .field("calibrating", &self.0.mode.calibrating)
+            .field("recording", &self.0.mode.recording)
             .field("seed", &self.0.seed)
             .field("step", &self.0.step)
             .finish_non_exhaustive()

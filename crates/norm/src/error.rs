@@ -9,6 +9,15 @@ pub enum NormError {
         /// Shape of the input.
         shape: Vec<usize>,
     },
+    /// Running statistics are asked for, and the layer keeps none.
+    NoRunningStats,
+    /// A weight cannot be kept as length and direction: a row of it has no direction.
+    NoDirection {
+        /// Which row is all zeros.
+        row: usize,
+    },
+    /// Statistics are to be estimated again, from no batch at all.
+    NoBatches,
     /// Channels that do not divide into groups of one size.
     Groups {
         /// How many groups were asked for.
@@ -42,6 +51,15 @@ impl fmt::Display for NormError {
         match self {
             Self::OutOfRange { name, value, range } => {
                 write!(f, "{name} has to lie in {range}, got {value}")
+            }
+            Self::NoRunningStats => {
+                f.write_str("batch_norm: the layer keeps no running statistics")
+            }
+            Self::NoDirection { row } => {
+                write!(f, "weight_norm: row {row} of the weight is all zeros and has no direction")
+            }
+            Self::NoBatches => {
+                f.write_str("update_bn: there are no batches to estimate statistics from")
             }
             Self::Groups { groups, channels } => {
                 write!(f, "{channels} channels do not divide into {groups} groups")
