@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use gradus_core::RngStream;
+use gradus_core::{RngStream, splitmix64};
 use gradus_tensor::Tensor;
 use smallvec::SmallVec;
 
@@ -47,6 +47,7 @@ struct Inner {
     state: Mutex<State>,
     training: bool,
     recording: bool,
+    stochastic: bool,
     seed: u64,
     step: u64,
     ops: AtomicU64,
@@ -74,30 +75,55 @@ impl Tape {
     /// A tape for step `step` of a training run with this seed: records, and layers are in training mode.
     #[must_use]
     pub fn training(seed: u64, step: u64) -> Self {
-        Self::with(true, true, seed, step)
+        Self::with(true, true, true, [seed, step])
     }
 
     /// A tape for evaluation: records nothing, and layers are in evaluation mode.
     #[must_use]
     pub fn evaluation() -> Self {
-        Self::with(false, false, 0, 0)
+        Self::with(false, false, false, [0, 0])
     }
 
     /// A tape that records while layers are in evaluation mode: gradients through frozen statistics.
     #[must_use]
     pub fn frozen() -> Self {
-        Self::with(false, true, 0, 0)
+        Self::with(false, true, false, [0, 0])
     }
 
-    fn with(training: bool, recording: bool, seed: u64, step: u64) -> Self {
-        let state = Mutex::new(State::default());
-        Self(Arc::new(Inner { state, training, recording, seed, step, ops: AtomicU64::new(0) }))
+    /// A tape for one of several evaluations whose spread is wanted: as [`evaluation`](Self::evaluation), but dropout
+    /// and its kin are active. What they draw is a function of `seed` and `sample`; `step` is where schedules stand.
+    ///
+    /// # References
+    /// Gal, Ghahramani: Dropout as a Bayesian approximation (2016), arXiv:1506.02142.
+    #[must_use]
+    pub fn monte_carlo(seed: u64, step: u64, sample: u64) -> Self {
+        // The seed of a sample is far from every seed that training counts up from.
+        let seed = splitmix64(splitmix64(!seed) ^ sample);
+        Self::with(false, false, true, [seed, step])
     }
 
-    /// Whether layers behave as in training (dropout drops, batch norm uses the batch).
+    fn with(training: bool, recording: bool, stochastic: bool, [seed, step]: [u64; 2]) -> Self {
+        let (state, ops) = (Mutex::new(State::default()), AtomicU64::new(0));
+        Self(Arc::new(Inner { state, training, recording, stochastic, seed, step, ops }))
+    }
+
+    /// Whether layers behave as in training (batch norm uses the batch).
     #[must_use]
     pub fn is_training(&self) -> bool {
         self.0.training
+    }
+
+    /// Whether layers that draw random numbers do so (dropout drops): in training, and on a tape of
+    /// [`monte_carlo`](Self::monte_carlo).
+    #[must_use]
+    pub fn is_stochastic(&self) -> bool {
+        self.0.stochastic
+    }
+
+    /// The step of training that this trip belongs to, for what follows a schedule; 0 in plain evaluation.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.0.step
     }
 
     /// The random numbers of the next operation: a function of (seed, step, how many were asked for before).
