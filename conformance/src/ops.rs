@@ -26,7 +26,7 @@ const AREAS: &[&[Table]] = &[
     tensor::OPS,
     &[autograd::OPS],
     &[norm::OPS],
-    &[regularize::OPS],
+    regularize::OPS,
     &[amp::OPS],
     schedule::OPS,
     &[clip::OPS],

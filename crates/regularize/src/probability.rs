@@ -7,6 +7,10 @@ pub struct Probability(f64);
 impl Probability {
     /// Zero: never.
     pub const ZERO: Self = Self(0.0);
+    /// A half.
+    pub const HALF: Self = Self(0.5);
+    /// One: always.
+    pub const ONE: Self = Self(1.0);
 
     /// Checks `p`.
     ///

@@ -4,7 +4,7 @@ use std::fmt;
 
 use gradus_autograd::{DType, Tensor};
 
-use crate::Probability;
+use crate::{Probability, mask::in_real};
 
 /// Class probabilities `(1 - smoothing) onehot(label) + smoothing / classes`, in f32.
 ///
@@ -42,6 +42,21 @@ pub fn smooth_labels(
     Ok(out)
 }
 
+/// `(1 - smoothing) targets + smoothing / K`: the smoothing of targets that are probabilities already.
+///
+/// # Shapes
+/// `targets` `[.., K]` of floats, the result as they.
+///
+/// # Panics
+/// When there is no last dimension or the elements are not floats.
+#[must_use]
+#[track_caller]
+pub fn smooth_targets(targets: &Tensor, smoothing: Probability) -> Tensor {
+    let classes = *targets.shape().last().expect("smooth_targets: targets of shape []");
+    let e = smoothing.get();
+    in_real(targets.clone(), |t| t.affine(1.0 - e, e / classes as f64))
+}
+
 /// A label that is none of the classes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -74,6 +89,15 @@ mod tests {
         let v = t.to_vec::<f32>();
         assert!((v[2] - 0.925).abs() < 1e-6 && (v[0] - 0.025).abs() < 1e-7);
         assert!((v[..4].iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn smoothing_hard_targets_is_smoothing_labels() {
+        let labels = Tensor::from_slice(&[2i64, 0], &[2]);
+        let e = Probability::new(0.3).unwrap();
+        let hard = smooth_labels(&labels, 4, Probability::ZERO).unwrap();
+        let (a, b) = (smooth_targets(&hard, e), smooth_labels(&labels, 4, e).unwrap());
+        assert!(a.to_vec::<f32>().iter().zip(b.to_vec::<f32>()).all(|(a, b)| (a - b).abs() < 1e-7));
     }
 
     #[test]
