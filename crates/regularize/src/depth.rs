@@ -5,7 +5,8 @@ use gradus_tensor::{Real, par, with_real};
 
 use crate::{
     Probability, Rate,
-    mask::{Choose, drop_by, in_real, zero},
+    groups::in_real,
+    mask::{Choose, drop_by, zero},
 };
 
 /// What is dropped together.

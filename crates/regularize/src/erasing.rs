@@ -4,7 +4,7 @@ use gradus_autograd::Tensor;
 use gradus_core::FloatElement;
 use gradus_tensor::with_real;
 
-use crate::{CutBox, Probability, RangeError, Rate, RateError, draws::Draws, mask::in_real};
+use crate::{CutBox, Probability, RangeError, Rate, RateError, draws::Draws, groups::in_real};
 
 /// What stands in an erased box.
 #[derive(Clone, Copy, PartialEq, Debug)]

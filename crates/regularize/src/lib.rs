@@ -11,6 +11,7 @@ mod dropout;
 mod erasing;
 mod error;
 mod gaussian;
+mod groups;
 mod mask;
 mod mixing;
 mod mixup;

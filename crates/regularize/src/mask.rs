@@ -1,14 +1,15 @@
 //! Which elements are dropped: a function of the stream and of the element's index, computed whenever it is needed.
 
 use gradus_autograd::{DType, RngStream, Tensor, Var};
-use gradus_tensor::{BinaryOp, Real, UnaryOp, elementwise_ops, kernel, par, with_real};
+use gradus_tensor::{BinaryOp, Real, UnaryOp, elementwise_ops, with_real};
 
-use crate::Probability;
+use crate::{
+    Probability,
+    groups::{self, Groups, in_real},
+};
 
 /// Elements that sixteen 128-bit blocks decide, with 16 bits each.
 const GROUP: usize = 128;
-/// Nanoseconds an element takes, roughly.
-const COST: f64 = 0.3;
 
 elementwise_ops! {
     /// `k x`
@@ -49,23 +50,9 @@ impl Mask {
     /// `kept` of the elements that stay and `dropped` for the others; in place where nobody else holds `x`.
     #[track_caller]
     pub(crate) fn map<O: UnaryOp>(self, x: Tensor, kept: O, dropped: f64) -> Tensor {
-        in_real(x, |mut x| {
+        in_real(x, |x| {
             with_real!(O::NAME, x.dtype(), T => {
-                let dropped = T::lit(dropped);
-                if x.is_unique() && x.is_contiguous() {
-                    par::for_each_mut(x.make_mut::<T>(), GROUP, GROUP as f64 * COST, |group, x| {
-                        masked_in_place::<T, O>(self, kept, dropped, group as u64, x);
-                    });
-                    return x;
-                }
-                let x = x.contiguous();
-                Tensor::build::<T>(x.shape(), |y| {
-                    let x = x.as_slice::<T>();
-                    par::for_each_mut(y, GROUP, GROUP as f64 * COST, |group, y| {
-                        let at = group * GROUP;
-                        masked::<T, O>(self, kept, dropped, group as u64, &x[at..at + y.len()], y);
-                    });
-                })
+                groups::map::<T, GROUP, _>(x, Masked { mask: self, kept, dropped: T::lit(dropped) })
             })
         })
     }
@@ -74,75 +61,33 @@ impl Mask {
     pub(crate) fn tensor(self, shape: &[usize], dtype: DType) -> Tensor {
         self.map(Tensor::zeros(shape, dtype), One {}, 0.0)
     }
+}
 
-    /// Elements `128 group` to `128 group + 127`.
+#[derive(Clone, Copy)]
+struct Masked<T, O> {
+    mask: Mask,
+    kept: O,
+    dropped: T,
+}
+
+impl<T: Real, O: UnaryOp> Groups<T, GROUP> for Masked<T, O> {
+    const COST: f64 = 0.3;
+
     #[inline(always)]
-    fn group<T: Real, O: UnaryOp>(
-        self,
-        group: u64,
-        kept: O,
-        dropped: T,
-        x: &[T; GROUP],
-        y: &mut [T; GROUP],
-    ) {
-        let words = self.stream.blocks16(group * 16);
-        let mut bits = [0u32; GROUP];
-        for (word, bits) in words.iter().zip(bits.as_chunks_mut::<32>().0) {
+    fn group(self, at: u64, x: &[T; GROUP], y: &mut [T; GROUP]) {
+        let words = self.mask.stream.blocks16(at * 16);
+        let mut bits = [0; GROUP];
+        for w in 0..4 {
             for l in 0..16 {
-                bits[l] = word[l] << 16;
-                bits[16 + l] = word[l];
+                bits[32 * w + l] = words[w][l] << 16;
+                bits[32 * w + 16 + l] = words[w][l];
             }
         }
-        for ((y, &x), bits) in y.iter_mut().zip(x).zip(bits) {
-            // Computed for all and then chosen: a loop without branches, in which a dropped NaN leaves no trace.
-            let kept = kept.apply(x);
-            *y = if bits < self.threshold { dropped } else { kept };
+        for i in 0..GROUP {
+            // Computed for all and then chosen: no branch, and a dropped NaN leaves no trace.
+            let kept = self.kept.apply(x[i]);
+            y[i] = if bits[i] < self.mask.threshold { self.dropped } else { kept };
         }
-    }
-}
-
-kernel! {
-    fn masked['a, T: Real, O: UnaryOp]['a, T, O](
-        mask: Mask, kept: O, dropped: T, first: u64, x: &'a [T], y: &'a mut [T],
-    ) -> () {
-        let (xs, x_rest) = x.as_chunks();
-        let (ys, y_rest) = y.as_chunks_mut();
-        for ((group, x), y) in (first..).zip(xs).zip(ys) {
-            mask.group(group, kept, dropped, x, y);
-        }
-        if !x_rest.is_empty() {
-            let (mut x, mut y) = ([T::ZERO; GROUP], [T::ZERO; GROUP]);
-            x[..x_rest.len()].copy_from_slice(x_rest);
-            mask.group(first + xs.len() as u64, kept, dropped, &x, &mut y);
-            y_rest.copy_from_slice(&y[..x_rest.len()]);
-        }
-    }
-}
-
-kernel! {
-    fn masked_in_place['a, T: Real, O: UnaryOp]['a, T, O](
-        mask: Mask, kept: O, dropped: T, first: u64, x: &'a mut [T],
-    ) -> () {
-        for (group, x) in (first..).zip(x.chunks_mut(GROUP)) {
-            let mut old = [T::ZERO; GROUP];
-            old[..x.len()].copy_from_slice(x);
-            match x.as_mut_array() {
-                Some(x) => mask.group(group, kept, dropped, &old, x),
-                None => {
-                    let mut y = [T::ZERO; GROUP];
-                    mask.group(group, kept, dropped, &old, &mut y);
-                    x.copy_from_slice(&y[..x.len()]);
-                }
-            }
-        }
-    }
-}
-
-/// Runs `f` in f32 for the 16-bit types, which are storage only, and in the type of `x` otherwise.
-pub(crate) fn in_real(x: Tensor, f: impl FnOnce(Tensor) -> Tensor) -> Tensor {
-    match x.dtype() {
-        DType::F16 | DType::BF16 => f(x.to_dtype(DType::F32)).to_dtype(x.dtype()),
-        _ => f(x),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use gradus_autograd::Tensor;
 use gradus_tensor::{Real, kernel, par, with_real};
 
-use crate::{LabelError, RangeError, RateError, draws::Draws, mask::in_real};
+use crate::{LabelError, RangeError, RateError, draws::Draws, groups::in_real};
 
 /// A rectangle of an image; ends excluded, possibly empty.
 #[derive(Clone, PartialEq, Eq, Debug)]

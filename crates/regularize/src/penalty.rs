@@ -4,7 +4,7 @@ use gradus_autograd::{DType, Tensor, Var};
 use gradus_core::FloatElement;
 use gradus_tensor::{Real, elementwise_ops, kernel, par, with_real};
 
-use crate::RangeError;
+use crate::{RangeError, groups::in_real};
 
 /// Elements whose sums are taken together.
 const PIECE: usize = 1 << 15;
@@ -63,7 +63,7 @@ pub fn elastic_net(params: &[&Var], l1: f64, l2: f64) -> Result<Var, RangeError>
         for (i, value) in values.into_iter().enumerate() {
             if sink.needs(i) {
                 let slope = Slope { l1: l1 * g, l2: 2.0 * l2 * g };
-                sink.add(i, crate::mask::in_real(value, |w| w.map(slope)));
+                sink.add(i, in_real(value, |w| w.map(slope)));
             }
         }
     }))

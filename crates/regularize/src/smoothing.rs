@@ -4,7 +4,7 @@ use std::fmt;
 
 use gradus_autograd::{DType, Tensor};
 
-use crate::{Probability, mask::in_real};
+use crate::{Probability, groups::in_real};
 
 /// Class probabilities `(1 - smoothing) onehot(label) + smoothing / classes`, in f32.
 ///
