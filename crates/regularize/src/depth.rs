@@ -215,9 +215,7 @@ pub fn drop_path(branch: &Var, p: Probability, mode: DepthMode) -> Var {
 #[must_use]
 pub fn depth_rates(blocks: usize, last: Probability) -> Vec<Probability> {
     let share = |i: usize| if blocks > 1 { i as f64 / (blocks - 1) as f64 } else { 0.0 };
-    (0..blocks)
-        .map(|i| Probability::new(last.get() * share(i)).expect("a share of a probability is one"))
-        .collect()
+    (0..blocks).map(|i| last.part(share(i))).collect()
 }
 
 /// The depth rule by stages: all blocks of a stage share a probability, which grows linearly from 0 in the first stage to
@@ -275,6 +273,12 @@ mod tests {
         let y = y.forward(&ones(&Tape::training(1, 0), &[4000])).into_value();
         assert!(y.to_vec::<f32>().iter().all(|&v| v == 0.0 || v == 1.0));
         assert!((y.mean(&[], false).item() - 0.75).abs() < 0.03);
+    }
+
+    #[test]
+    fn a_batch_may_have_no_dimension() {
+        let y = drop_path(&ones(&Tape::training(1, 0), &[]), p(0.5), DepthMode::Batch);
+        assert!(y.shape().is_empty() && [0.0, 2.0].contains(&y.item()));
     }
 
     #[test]

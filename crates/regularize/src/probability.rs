@@ -20,6 +20,12 @@ impl Probability {
         if (0.0..=1.0).contains(&p) { Ok(Self(p)) } else { Err(ProbabilityError { value: p }) }
     }
 
+    /// A share of it, itself in [0, 1].
+    pub(crate) fn part(self, share: f64) -> Self {
+        debug_assert!((0.0..=1.0).contains(&share));
+        Self(self.0 * share)
+    }
+
     /// The number.
     #[must_use]
     pub fn get(self) -> f64 {
