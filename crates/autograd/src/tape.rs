@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use gradus_core::RngStream;
+use gradus_core::{RngStream, splitmix64};
 use gradus_tensor::Tensor;
 use smallvec::SmallVec;
 
@@ -44,11 +44,13 @@ struct State {
 }
 
 /// What a tape is for.
-#[derive(Clone, Copy)]
-struct Mode {
-    training: bool,
-    calibrating: bool,
-    recording: bool,
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Mode {
+    Training,
+    Evaluation,
+    Frozen,
+    MonteCarlo,
+    Calibration,
 }
 
 struct Inner {
@@ -81,43 +83,71 @@ impl Tape {
     /// A tape for step `step` of a training run with this seed: records, and layers are in training mode.
     #[must_use]
     pub fn training(seed: u64, step: u64) -> Self {
-        Self::with(Mode { training: true, calibrating: false, recording: true }, seed, step)
+        Self::with(Mode::Training, seed, step)
     }
 
     /// A tape for evaluation: records nothing, and layers are in evaluation mode.
     #[must_use]
     pub fn evaluation() -> Self {
-        Self::with(Mode { training: false, calibrating: false, recording: false }, 0, 0)
+        Self::with(Mode::Evaluation, 0, 0)
+    }
+
+    /// A tape that records while layers are in evaluation mode: gradients through frozen statistics.
+    #[must_use]
+    pub fn frozen() -> Self {
+        Self::with(Mode::Frozen, 0, 0)
     }
 
     /// A tape for estimating the statistics of batch norms again: records nothing, and layers are in evaluation mode,
     /// except that batch norms normalize by the batch and average its statistics into their running ones.
     #[must_use]
     pub fn calibration() -> Self {
-        Self::with(Mode { training: false, calibrating: true, recording: false }, 0, 0)
+        Self::with(Mode::Calibration, 0, 0)
     }
 
-    /// A tape that records while layers are in evaluation mode: gradients through frozen statistics.
+    /// A tape for one of several evaluations whose spread is wanted: as [`evaluation`](Self::evaluation), but dropout
+    /// and its kin are active. What they draw is a function of `seed` and `sample`; `step` is where schedules stand.
+    ///
+    /// # References
+    /// Gal, Ghahramani: Dropout as a Bayesian approximation (2016), arXiv:1506.02142.
     #[must_use]
-    pub fn frozen() -> Self {
-        Self::with(Mode { training: false, calibrating: false, recording: true }, 0, 0)
+    pub fn monte_carlo(seed: u64, step: u64, sample: u64) -> Self {
+        // The seed of a sample is far from every seed that training counts up from.
+        Self::with(Mode::MonteCarlo, splitmix64(splitmix64(!seed) ^ sample), step)
     }
 
     fn with(mode: Mode, seed: u64, step: u64) -> Self {
-        let state = Mutex::new(State::default());
-        Self(Arc::new(Inner { state, mode, seed, step, ops: AtomicU64::new(0) }))
+        let (state, ops) = (Mutex::new(State::default()), AtomicU64::new(0));
+        Self(Arc::new(Inner { state, mode, seed, step, ops }))
     }
 
-    /// Whether layers behave as in training (dropout drops, batch norm uses the batch).
+    /// Whether layers behave as in training (batch norm uses the batch).
     #[must_use]
     pub fn is_training(&self) -> bool {
-        self.0.mode.training
+        self.0.mode == Mode::Training
+    }
+
+    /// Whether layers that draw random numbers do so (dropout drops): in training, and on a tape of
+    /// [`monte_carlo`](Self::monte_carlo).
+    #[must_use]
+    pub fn is_stochastic(&self) -> bool {
+        matches!(self.0.mode, Mode::Training | Mode::MonteCarlo)
     }
 
     /// Whether statistics are being estimated again (see [`calibration`](Self::calibration)).
     #[must_use]
     pub fn is_calibrating(&self) -> bool {
-        self.0.mode.calibrating
+        self.0.mode == Mode::Calibration
+    }
+
+    fn is_recording(&self) -> bool {
+        matches!(self.0.mode, Mode::Training | Mode::Frozen)
+    }
+
+    /// The step of training that this trip belongs to, for what follows a schedule; 0 in plain evaluation.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.0.step
     }
 
     /// The random numbers of the next operation: a function of (seed, step, how many were asked for before).
@@ -139,7 +169,7 @@ impl Tape {
     #[must_use]
     #[track_caller]
     pub fn leaf(&self, value: Tensor) -> Var {
-        if !self.0.mode.recording {
+        if !self.is_recording() {
             return self.constant(value);
         }
         let mut state = self.lock();
@@ -158,7 +188,7 @@ impl Tape {
     #[must_use]
     #[track_caller]
     pub fn watch(&self, param: &Param) -> Var {
-        if !self.0.mode.recording || !param.is_trainable() {
+        if !self.is_recording() || !param.is_trainable() {
             return self.constant(param.value().clone());
         }
         let mut state = self.lock();
@@ -252,7 +282,7 @@ impl Tape {
         outputs: &[Tensor],
         backward: impl FnOnce(SmallVec<[Option<Tensor>; 1]>, &mut Sink<'_>) + Send + 'static,
     ) -> Option<NodeId> {
-        if !self.0.mode.recording || inputs.iter().all(|v| v.node().is_none()) {
+        if !self.is_recording() || inputs.iter().all(|v| v.node().is_none()) {
             return None;
         }
         let mut state = self.lock();
@@ -292,9 +322,7 @@ impl State {
 impl fmt::Debug for Tape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tape")
-            .field("training", &self.0.mode.training)
-            .field("calibrating", &self.0.mode.calibrating)
-            .field("recording", &self.0.mode.recording)
+            .field("mode", &self.0.mode)
             .field("seed", &self.0.seed)
             .field("step", &self.0.step)
             .finish_non_exhaustive()

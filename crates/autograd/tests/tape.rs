@@ -274,3 +274,25 @@ fn a_chain_of_a_hundred_thousand_operations_needs_no_stack() {
     };
     std::thread::Builder::new().stack_size(128 << 10).spawn(chain).unwrap().join().unwrap();
 }
+
+#[test]
+fn a_monte_carlo_tape_draws_and_is_evaluation_otherwise() {
+    let tape = Tape::monte_carlo(1, 7, 2);
+    assert!(tape.is_stochastic() && !tape.is_training());
+    assert_eq!(tape.step(), 7);
+    assert!(!tape.leaf(row(&[1.0])).is_tracked());
+    let draws = |tape: Tape| tape.rng_stream();
+    assert_eq!(draws(tape), draws(Tape::monte_carlo(1, 7, 2)));
+    for other in [
+        Tape::monte_carlo(1, 7, 3),
+        Tape::monte_carlo(2, 7, 2),
+        Tape::training(1, 7),
+        Tape::training(2, 7),
+    ] {
+        assert_ne!(draws(Tape::monte_carlo(1, 7, 2)), draws(other));
+    }
+    for plain in [Tape::evaluation(), Tape::frozen()] {
+        assert!(!plain.is_stochastic());
+    }
+    assert!(Tape::training(0, 0).is_stochastic());
+}

@@ -7,6 +7,10 @@ pub struct Probability(f64);
 impl Probability {
     /// Zero: never.
     pub const ZERO: Self = Self(0.0);
+    /// A half.
+    pub const HALF: Self = Self(0.5);
+    /// One: always.
+    pub const ONE: Self = Self(1.0);
 
     /// Checks `p`.
     ///
@@ -14,6 +18,12 @@ impl Probability {
     /// [`ProbabilityError`] when `p` is NaN or outside [0, 1].
     pub fn new(p: f64) -> Result<Self, ProbabilityError> {
         if (0.0..=1.0).contains(&p) { Ok(Self(p)) } else { Err(ProbabilityError { value: p }) }
+    }
+
+    /// A share of it, itself in [0, 1].
+    pub(crate) fn part(self, share: f64) -> Self {
+        debug_assert!((0.0..=1.0).contains(&share));
+        Self(self.0 * share)
     }
 
     /// The number.
