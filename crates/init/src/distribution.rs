@@ -207,7 +207,8 @@ impl Distribution {
                 structured::dirac(gain, kernel, groups, centre, out);
             }
             Self::Sparse { std, zeros, kernel } => {
-                structured::sparse(std, zeros, kernel, stream, out);
+                Self::Normal { mean: 0.0, std }.fill(seed, name, out);
+                structured::thin_out(zeros, kernel, stream(1), out);
             }
             _ => unreachable!("a sampler draws the others"),
         }

@@ -5,7 +5,7 @@ use alloc::{vec, vec::Vec};
 use gradus_core::RngStream;
 use num_traits::Float;
 
-use crate::{lanes::normals, sampler::groups};
+use crate::lanes::{Groups, Normals};
 
 /// Reflections that are applied together.
 const PANEL: usize = 32;
@@ -81,7 +81,7 @@ impl Panel {
         for (j, sign) in signs.iter_mut().enumerate() {
             let k = first + j;
             let x = &mut x[j..];
-            groups(k * rows + k, x, |group| normals(&stream, group));
+            Normals(stream).fill_range(k * rows + k, x);
             let norm = Float::sqrt(x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>());
             let head = f64::from(x[0]);
             // The tail of the vector is never shortened by cancellation this way.
@@ -177,7 +177,7 @@ mod tests {
     fn reflections_build_the_q_of_the_normal_matrix_that_they_would_have_met() {
         // One column: Q is the vector over its norm, with its own signs.
         let mut x = [0f32; 9];
-        groups(0, &mut x, |group| normals(&RngStream::new(5, 0, 0), group));
+        Normals(RngStream::new(5, 0, 0)).fill_range(0, &mut x);
         let norm = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         let q = haar(9, 1, 5);
         for (i, &x) in x.iter().enumerate() {

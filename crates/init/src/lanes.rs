@@ -15,6 +15,49 @@ const LANES: usize = 16;
 /// Elements that are drawn together: element `i` comes from group `i / GROUP`.
 pub(crate) const GROUP: usize = 4 * LANES;
 
+/// Something that draws elements a group at a time. (No closure: only what is marked to be inlined becomes
+/// code of the caller's instruction set.)
+pub(crate) trait Groups<T: Copy> {
+    /// The elements of group `group`.
+    fn group(&self, group: u64) -> [T; GROUP];
+
+    /// Fills `out` with the elements from number `first` on.
+    #[inline(always)]
+    fn fill_range(&self, first: usize, mut out: &mut [T]) {
+        let mut group = (first / GROUP) as u64;
+        let mut skip = first % GROUP;
+        while !out.is_empty() {
+            let drawn = self.group(group);
+            let (part, rest) = out.split_at_mut(out.len().min(GROUP - skip));
+            match <&mut [T; GROUP]>::try_from(&mut *part) {
+                Ok(whole) => *whole = drawn,
+                Err(_) => part.copy_from_slice(&drawn[skip..skip + part.len()]),
+            }
+            (group, skip, out) = (group + 1, 0, rest);
+        }
+    }
+}
+
+/// The words of a stream.
+pub(crate) struct Words(pub(crate) RngStream);
+
+impl Groups<u32> for Words {
+    #[inline(always)]
+    fn group(&self, group: u64) -> [u32; GROUP] {
+        words(&self.0, group)
+    }
+}
+
+/// The standard normals of a stream.
+pub(crate) struct Normals(pub(crate) RngStream);
+
+impl Groups<f32> for Normals {
+    #[inline(always)]
+    fn group(&self, group: u64) -> [f32; GROUP] {
+        normals(&self.0, group)
+    }
+}
+
 /// Words of 32 bits: those of group `group` of a stream.
 #[inline(always)]
 pub(crate) fn words(stream: &RngStream, group: u64) -> [u32; GROUP] {

@@ -4,7 +4,7 @@ use gradus_core::{FloatElement, RngStream, hash_name};
 
 use crate::{
     Distribution,
-    lanes::{GROUP, normals, words},
+    lanes::{GROUP, Groups, normals, words},
     truncated::Truncated,
 };
 
@@ -28,84 +28,54 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Sampler {
     draw: Draw,
-    seed: u64,
-    name: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Draw {
     Constant(f64),
-    /// `clamp(offset + scale w)` for a word `w` of 32 bits with a sign.
-    Uniform {
-        offset: f64,
-        scale: f64,
-        low: f64,
-        high: f64,
-    },
-    /// `std z`: exact in f64, so that f32 needs no wider arithmetic to be that value, rounded.
-    Centred {
-        std: f32,
-    },
-    Normal {
-        mean: f64,
-        std: f64,
-    },
-    Truncated {
-        mean: f64,
-        std: f64,
-        low: f64,
-        high: f64,
-        standard: Truncated,
-    },
+    Uniform(Uniform),
+    Centred(Centred),
+    Normal(Normal),
+    Cut(Cut),
 }
 
 impl Sampler {
     /// `None` where the elements of `distribution` depend on one another.
     pub(crate) fn new(distribution: Distribution, seed: u64, name: &str) -> Option<Self> {
+        let attempts = Attempts { seed, name: hash_name(name) };
+        let stream = attempts.stream(0);
         let draw = match distribution {
             Distribution::Constant { value } => Draw::Constant(value),
             Distribution::Uniform { low, high } => {
                 let scale = (high - low) / 4_294_967_296.0;
-                Draw::Uniform { offset: low + (high - low) / 2.0 + scale / 2.0, scale, low, high }
+                let offset = low + (high - low) / 2.0 + scale / 2.0;
+                Draw::Uniform(Uniform { offset, scale, low, high, stream })
             }
             Distribution::Normal { mean, std } => {
                 if mean == 0.0 && (1e-30..=1e30).contains(&std) {
-                    Draw::Centred { std: std as f32 }
+                    Draw::Centred(Centred { std: std as f32, stream })
                 } else {
-                    Draw::Normal { mean, std }
+                    Draw::Normal(Normal { mean, std, stream })
                 }
             }
             Distribution::TruncNormal { mean, std, low, high } => {
                 let standard = Truncated::new((low - mean) / std, (high - mean) / std);
-                Draw::Truncated { mean, std, low, high, standard }
+                Draw::Cut(Cut { mean, std, low, high, standard, attempts })
             }
             _ => return None,
         };
-        Some(Self { draw, seed, name: hash_name(name) })
+        Some(Self { draw })
     }
 
     /// Fills `out` with the elements from number `first` on.
     #[inline(always)]
     pub fn fill_range<T: FloatElement>(&self, first: usize, out: &mut [T]) {
-        let stream = self.stream(0);
-        match self.draw {
-            Draw::Constant(value) => out.fill(T::from_f64(value)),
-            Draw::Uniform { offset, scale, low, high } => groups(first, out, |group| {
-                words(&stream, group).map(|w| {
-                    // Rounding of the sum must not leave the bounds.
-                    T::from_f64((offset + scale * f64::from(w as i32)).max(low).min(high))
-                })
-            }),
-            Draw::Centred { std } => groups(first, out, |group| {
-                normals(&stream, group).map(|z| T::from_f64(f64::from(std) * f64::from(z)))
-            }),
-            Draw::Normal { mean, std } => groups(first, out, |group| {
-                normals(&stream, group).map(|z| T::from_f64(mean + std * f64::from(z)))
-            }),
-            Draw::Truncated { mean, std, low, high, standard } => groups(first, out, |group| {
-                let z = standard.group(|attempt| self.stream(attempt), group);
-                z.map(|z| T::from_f64((mean + std * z).max(low).min(high)))
-            }),
+        match &self.draw {
+            Draw::Constant(value) => out.fill(T::from_f64(*value)),
+            Draw::Uniform(draw) => draw.fill_range(first, out),
+            Draw::Centred(draw) => draw.fill_range(first, out),
+            Draw::Normal(draw) => draw.fill_range(first, out),
+            Draw::Cut(draw) => draw.fill_range(first, out),
         }
     }
 
@@ -123,25 +93,100 @@ impl Sampler {
         }
         self.fill_range(0, out);
     }
+}
 
+/// The streams of a parameter: the second and later ones for proposals after one that was rejected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempts {
+    pub(crate) seed: u64,
+    pub(crate) name: u64,
+}
+
+impl Attempts {
     #[inline(always)]
-    fn stream(&self, attempt: u64) -> RngStream {
+    pub(crate) fn stream(self, attempt: u64) -> RngStream {
         RngStream::new(self.seed, self.name, attempt)
     }
 }
 
-/// Fills `out` with the elements from number `first` on, a group at a time.
-#[inline(always)]
-pub(crate) fn groups<T: Copy>(first: usize, mut out: &mut [T], draw: impl Fn(u64) -> [T; GROUP]) {
-    let mut group = (first / GROUP) as u64;
-    let mut skip = first % GROUP;
-    while !out.is_empty() {
-        let drawn = draw(group);
-        let (part, rest) = out.split_at_mut(out.len().min(GROUP - skip));
-        match <&mut [T; GROUP]>::try_from(&mut *part) {
-            Ok(whole) => *whole = drawn,
-            Err(_) => part.copy_from_slice(&drawn[skip..skip + part.len()]),
+/// `offset + scale w` for a word `w` of 32 bits with a sign.
+#[derive(Clone, Copy, Debug)]
+struct Uniform {
+    offset: f64,
+    scale: f64,
+    low: f64,
+    high: f64,
+    stream: RngStream,
+}
+
+impl<T: FloatElement> Groups<T> for Uniform {
+    #[inline(always)]
+    fn group(&self, group: u64) -> [T; GROUP] {
+        let mut out = [T::zero(); GROUP];
+        for (out, w) in out.iter_mut().zip(words(&self.stream, group)) {
+            let x = self.offset + self.scale * f64::from(w as i32);
+            // Rounding of the sum must not leave the bounds.
+            *out = T::from_f64(x.max(self.low).min(self.high));
         }
-        (group, skip, out) = (group + 1, 0, rest);
+        out
+    }
+}
+
+/// `std z`: exact in f64, so that f32 arithmetic gives that value, rounded.
+#[derive(Clone, Copy, Debug)]
+struct Centred {
+    std: f32,
+    stream: RngStream,
+}
+
+impl<T: FloatElement> Groups<T> for Centred {
+    #[inline(always)]
+    fn group(&self, group: u64) -> [T; GROUP] {
+        let mut out = [T::zero(); GROUP];
+        for (out, z) in out.iter_mut().zip(normals(&self.stream, group)) {
+            *out = T::from_f64(f64::from(self.std) * f64::from(z));
+        }
+        out
+    }
+}
+
+/// `mean + std z`.
+#[derive(Clone, Copy, Debug)]
+struct Normal {
+    mean: f64,
+    std: f64,
+    stream: RngStream,
+}
+
+impl<T: FloatElement> Groups<T> for Normal {
+    #[inline(always)]
+    fn group(&self, group: u64) -> [T; GROUP] {
+        let mut out = [T::zero(); GROUP];
+        for (out, z) in out.iter_mut().zip(normals(&self.stream, group)) {
+            *out = T::from_f64(self.mean + self.std * f64::from(z));
+        }
+        out
+    }
+}
+
+/// `mean + std z` for `z` from a truncated normal.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    mean: f64,
+    std: f64,
+    low: f64,
+    high: f64,
+    standard: Truncated,
+    attempts: Attempts,
+}
+
+impl<T: FloatElement> Groups<T> for Cut {
+    #[inline(always)]
+    fn group(&self, group: u64) -> [T; GROUP] {
+        let mut out = [T::zero(); GROUP];
+        for (out, z) in out.iter_mut().zip(self.standard.group(self.attempts, group)) {
+            *out = T::from_f64((self.mean + self.std * z).max(self.low).min(self.high));
+        }
+        out
     }
 }

@@ -4,7 +4,11 @@ use alloc::vec;
 
 use gradus_core::{FloatElement, RngStream};
 
-use crate::{Kernel, haar::Haar, lanes::normals, sampler::groups};
+use crate::{
+    Kernel,
+    haar::Haar,
+    lanes::{Groups, Words},
+};
 
 /// A matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
 pub(crate) fn orthogonal<T: FloatElement>(
@@ -56,27 +60,23 @@ pub(crate) fn dirac<T: FloatElement>(
     }
 }
 
-/// Normals, of which exactly `zeros` of each input's weights are 0. Going through the outputs, each is made 0
-/// with the share that is still to be made among those still to come (Knuth's algorithm S): one pass, and
-/// every choice is equally likely.
-pub(crate) fn sparse<T: FloatElement>(
-    std: f64,
+/// Sets exactly `zeros` of the weights of each input to 0. Going through the outputs, each is set with the
+/// share that is still to be set among those still to come (Knuth's algorithm S): one pass, and every choice
+/// is equally likely (to within `outputs / 2^32`).
+pub(crate) fn thin_out<T: FloatElement>(
     zeros: usize,
     kernel: Kernel,
-    stream: impl Fn(u64) -> RngStream,
+    stream: RngStream,
     out: &mut [T],
 ) {
-    /// The stream of the choices, beside that of the values.
-    const CHOICES: u64 = 1;
-    let values = stream(0);
-    groups(0, out, |group| normals(&values, group).map(|z| T::from_f64(std * f64::from(z))));
-    let choices = stream(CHOICES);
-    let mut left = vec![zeros; kernel.ins];
+    let mut words = vec![0; out.len()];
+    Words(stream).fill_range(0, &mut words);
+    let mut left = vec![zeros as u64; kernel.ins];
     for o in 0..kernel.outs {
-        let to_come = (kernel.outs - o) as f64;
+        let to_come = (kernel.outs - o) as u64;
         for (i, left) in left.iter_mut().enumerate() {
             let at = kernel.index(o, i, 0);
-            if choices.uniform(at as u64) * to_come < *left as f64 {
+            if (u64::from(words[at]) * to_come) >> 32 < *left {
                 *left -= 1;
                 out[at] = T::zero();
             }

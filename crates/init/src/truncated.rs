@@ -2,12 +2,12 @@
 
 use core::f64::consts::PI;
 
-use gradus_core::RngStream;
 use num_traits::Float;
 
 use crate::{
     lanes::{GROUP, normals},
     quadrature::integrate,
+    sampler::Attempts,
 };
 
 /// A standard normal given that it is within `[low, high]`, drawn by rejection from the proposal that is
@@ -51,46 +51,45 @@ impl Truncated {
         Self { proposal, low, high, mirrored }
     }
 
-    /// The elements of a group; `stream(k)` is the stream of attempt `k`.
+    /// The elements of a group.
     #[inline(always)]
-    pub(crate) fn group(&self, stream: impl Fn(u64) -> RngStream, group: u64) -> [f64; GROUP] {
+    pub(crate) fn group(&self, attempts: Attempts, group: u64) -> [f64; GROUP] {
         if matches!(self.proposal, Proposal::Normal) {
-            self.from_normals(stream, group).map(f64::from)
+            self.from_normals(attempts, group)
         } else {
-            self.one_by_one(&stream, group)
+            self.one_by_one(attempts, group)
         }
     }
 
     /// Attempt after attempt for the whole group, until every element has been within the bounds once.
     #[inline(always)]
-    fn from_normals(&self, stream: impl Fn(u64) -> RngStream, group: u64) -> [f32; GROUP] {
+    fn from_normals(&self, attempts: Attempts, group: u64) -> [f64; GROUP] {
         let (low, high) =
             if self.mirrored { (-self.high, -self.low) } else { (self.low, self.high) };
         let (low, high) = (low as f32, high as f32);
-        let inside = |z: f32| (z >= low) & (z <= high);
-        let mut z = [f32::NAN; GROUP];
+        let mut out = [f32::NAN; GROUP];
         for attempt in 0.. {
-            let proposals = normals(&stream(attempt), group);
-            let mut all = true;
-            for (z, new) in z.iter_mut().zip(proposals) {
-                *z = if inside(*z) { *z } else { new };
-                all &= inside(*z);
+            let mut outside = 0;
+            for (out, z) in out.iter_mut().zip(normals(&attempts.stream(attempt), group)) {
+                let kept = if (*out >= low) & (*out <= high) { *out } else { z };
+                outside += i32::from(!((kept >= low) & (kept <= high)));
+                *out = kept;
             }
-            if all {
+            if outside == 0 {
                 break;
             }
         }
-        z
+        out.map(f64::from)
     }
 
     /// The narrow and the far-out ones, which need a logarithm or an exponential for each proposal.
     #[inline(never)]
-    fn one_by_one(&self, stream: &dyn Fn(u64) -> RngStream, group: u64) -> [f64; GROUP] {
+    fn one_by_one(&self, attempts: Attempts, group: u64) -> [f64; GROUP] {
         core::array::from_fn(|l| {
             let element = group * GROUP as u64 + l as u64;
             let mut attempt = 0;
             loop {
-                let [a, b, c, d] = stream(attempt).block(element);
+                let [a, b, c, d] = attempts.stream(attempt).block(element);
                 if let Some(x) = self.propose(unit(a, b), unit(c, d)) {
                     break if self.mirrored { -x } else { x };
                 }
