@@ -358,6 +358,11 @@ mod tests {
             assert!((row.forward.predicted - 2.0).abs() < 1e-9, "{row:?}");
         }
         assert!((rows[0].backward.predicted - 0.125).abs() < 1e-6, "{rows:?}");
+        // A bias adds its own.
+        let mut biased = VarianceReport::new(3.0);
+        let layer = ReportLayer::of_values("fc", &[1, 2], Layout::OutIn, &[1f32, -2.0]).unwrap();
+        biased.push(layer.with_bias(0.25));
+        assert!((biased.rows()[0].forward.predicted - (2.0 * 2.5 * 3.0 + 0.25)).abs() < 1e-12);
         // PyTorch's default shrinks it to a sixth a layer.
         let rows = report(Init::torch_linear(), Nonlinearity::Relu, 3).rows();
         assert!((rows[2].forward.predicted - 1.0 / 3.0 / 36.0).abs() < 1e-9);
