@@ -1,7 +1,7 @@
 //! The schedules of transformers.
 
 use gradus_schedule::{
-    Constant, CosineRestarts, CosineWave, InverseSqrt, Linear, Polynomial, ScheduleExt, Shape,
+    Constant, WarmRestarts, CosineWave, InverseSqrt, Linear, Polynomial, ScheduleExt, Shape,
 };
 
 use super::{Boxed, rates};
@@ -42,7 +42,7 @@ pub(super) fn build(op: &str, args: &Args, base: f64) -> Result<Boxed, Failure> 
         }
         "hf_cosine_hard_restarts" => {
             let steps = decay_steps(args, warmup)?.max(1);
-            let restarts = CosineRestarts::within(base, 0.0, steps, whole(args, "num_cycles")?)?;
+            let restarts = WarmRestarts::within(base, 0.0, steps, whole(args, "num_cycles")?)?;
             Box::new(restarts.warmup(warmup))
         }
         "hf_polynomial" => {
