@@ -26,7 +26,8 @@ mod tests {
     fn nothing_is_infinite_and_nan_is_not_hidden() {
         assert_eq!([bounded(f64::INFINITY), bounded(f64::NEG_INFINITY)], [f64::MAX, f64::MIN]);
         assert!(bounded(f64::NAN).is_nan());
-        assert_eq!(mix(f64::MAX, f64::MAX, 2.0 / 3.0), f64::MAX);
+        assert_eq!(bounded(f64::MAX * 1.5 - f64::MAX / 4.0), f64::MAX);
+        assert_eq!([mix(f64::MAX, 0.0, 1.0), mix(3.0, 1.0, 0.5)], [f64::MAX, 2.0]);
         assert_eq!([decay(0.0, 2.0, 1e19), decay(2.0, 2.0, 1e19)], [0.0, f64::MAX]);
     }
 }

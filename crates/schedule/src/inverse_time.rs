@@ -82,7 +82,8 @@ impl Schedule for InverseTime {
 /// ```
 /// use gradus_schedule::{PowerLaw, Schedule};
 /// let lr = PowerLaw::new(0.02, 0.4, 0.5)?.with_tokens_per_step(100)?;
-/// assert_eq!([lr.value(0), lr.value(4), lr.value(16)], [0.02, 0.02, 0.01]);
+/// assert_eq!([lr.value(0), lr.value(4)], [0.02, 0.02]);
+/// assert!((lr.value(16) - 0.01).abs() < 1e-15);
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 ///
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn a_power_law_has_a_ceiling_and_no_end() {
         let lr = PowerLaw::new(0.01, 4.0, 0.51).unwrap().with_tokens_per_step(1 << 20).unwrap();
-        check(&lr, &[(0, 0.01), (1_000, 4.0 * (1000.0 * 1_048_576.0_f64).powf(-0.51) * 1.0)]);
+        check(&lr, &[(0, 0.01), (1_000, 4.0 * (1000.0 * 1_048_576.0_f64).powf(-0.51))]);
         let run = lr.warmup(10).with_delay(false).cooldown(900, 100);
         check(&run, &[(0, 0.0), (10, lr.value(10)), (900, lr.value(900)), (1000, 0.0)]);
         check(&PowerLaw::new(0.3, 0.0, 1.0).unwrap(), &[(0, 0.0), (5, 0.0)]);

@@ -110,7 +110,7 @@ fn what_no_constructor_takes_is_not_read() {
         "start_factor",
     );
     refused::<gradus_schedule::Cooldown<Constant>>(&with(r#""at":2,"steps":2,"end":-1"#), "end");
-    refused::<gradus_schedule::Ending<Constant>>(&with(r#""steps":0,"past":"hold"#), "steps");
+    refused::<gradus_schedule::Ending<Constant>>(&with(r#""steps":0,"past":"hold""#), "steps");
     refused::<Sequential<Constant>>(
         &format!(r#"{{"schedules":[{one},{one}],"milestones":[]}}"#),
         "milestones",

@@ -1,6 +1,6 @@
 //! The schedules of PyTorch that cycle, with the momentum where that cycles too.
 
-use gradus_schedule::{Constant, WarmRestarts, Cyclic, CyclicMode, OneCycle, ScheduleError};
+use gradus_schedule::{Constant, Cyclic, CyclicMode, OneCycle, ScheduleError, WarmRestarts};
 
 use super::{Boxed, anneal_strategy, rates, table};
 use crate::{
