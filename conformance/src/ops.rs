@@ -2,6 +2,7 @@
 
 mod amp;
 mod autograd;
+mod averaging;
 mod clip;
 mod differentiate;
 mod init;
@@ -26,7 +27,7 @@ const AREAS: &[&[Table]] = &[
     tensor::OPS,
     &[autograd::OPS],
     &[norm::OPS],
-    &[regularize::OPS],
+    &[regularize::OPS, averaging::OPS],
     &[amp::OPS],
     schedule::OPS,
     &[clip::OPS],

@@ -21,6 +21,11 @@ use crate::{
 /// Hyper-parameters of [`AdaGc`], with the paper's defaults.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct AdaGcConfig {
     /// Bound of a tensor's norm as a multiple of its running norm; 1.05.
     pub relative: f64,

@@ -17,12 +17,19 @@ use crate::{
 /// How [`adaptive_grad_clip`] clips; as a stage of a chain, what it does there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct AdaptiveClip {
     /// Largest norm of a unit's gradient, as a share of the norm of its weights.
     pub clip: f64,
     /// Norm that weights count as at least, so that those that start from 0 can move; 1e-3.
+    #[cfg_attr(feature = "serde", serde(default = "default_eps"))]
     pub eps: f64,
     /// What to do about gradients that are NaN or infinite; an error.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub on_nonfinite: OnNonFinite,
 }
 
@@ -30,7 +37,7 @@ impl AdaptiveClip {
     /// Bounds each unit's gradient to `clip` times its weights; the paper takes 0.01 for large batches.
     #[must_use]
     pub fn new(clip: f64) -> Self {
-        Self { clip, eps: 1e-3, on_nonfinite: OnNonFinite::Error }
+        Self { clip, eps: default_eps(), on_nonfinite: OnNonFinite::Error }
     }
 
     /// Sets the least norm of weights.
@@ -46,6 +53,10 @@ impl AdaptiveClip {
         self.on_nonfinite = on_nonfinite;
         self
     }
+}
+
+fn default_eps() -> f64 {
+    1e-3
 }
 
 /// What [`adaptive_grad_clip`] found and did.

@@ -8,8 +8,9 @@ use gradus_core::{
 
 use crate::{
     ClipError, GradNorm, NormType, OnNonFinite,
-    error::check_bound,
+    error::{check, check_bound},
     nonfinite::{Guarded, guard, staged},
+    pieces,
 };
 
 /// How [`clip_grad_norm`] clips.
@@ -22,12 +23,19 @@ use crate::{
 /// The difference is deliberate: one NaN would spoil every parameter in the next step, silently.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct ClipNorm {
     /// The bound.
     pub max_norm: f64,
     /// The norm that is bounded.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub norm_type: NormType,
     /// What to do about a norm that is NaN or infinite.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub on_nonfinite: OnNonFinite,
 }
 
@@ -75,7 +83,7 @@ pub struct ClipReport {
 
 impl ClipReport {
     fn unchanged(found: GradNorm) -> Self {
-        let GradNorm { norm, max_abs, nonfinite, worst } = found;
+        let GradNorm { norm, max_abs, nonfinite, worst, .. } = found;
         Self { norm, norm_after: norm, clipped: false, max_abs, nonfinite, worst, skip: false }
     }
 
@@ -126,15 +134,70 @@ pub(crate) fn bound_norm(
     let norm = found.norm;
     let coefficient = coefficient(norm, max_norm);
     let clipped = coefficient != 1.0;
-    if clipped {
+    scale_all(params, coefficient);
+    let norm_after = if clipped { norm * coefficient } else { norm };
+    ClipReport { norm_after, clipped, ..ClipReport::unchanged(found) }
+}
+
+/// The second half of [`clip_grad_norm`]: scales all gradients by `min(1, max_norm / (norm + 1e-6))` for a norm that
+/// was measured before, and returns that coefficient.
+///
+/// For gradients of which this process holds a part (the norm is that of all parts together, see [`GradNorm::merge`]),
+/// or that are measured at one time and scaled at another. [`global_norm`](crate::global_norm) is the first half.
+/// PyTorch's `get_total_norm` and `clip_grads_with_norm_`.
+///
+/// ```
+/// use gradus_clip::{GradSlices, NormType, clip_grads_with_norm, global_norm};
+///
+/// // Two shards of one model.
+/// let (mut a, mut b) = (vec![3.0f32], vec![4.0f32]);
+/// let norm = |g: &mut Vec<f32>| {
+///     global_norm(&mut GradSlices(&mut [g.as_mut_slice().into()]), NormType::L2)
+/// };
+/// let all = norm(&mut a)?.merge(norm(&mut b)?, NormType::L2);
+/// assert_eq!(all.norm, 5.0);
+/// for shard in [&mut a, &mut b] {
+///     clip_grads_with_norm(&mut GradSlices(&mut [shard.as_mut_slice().into()]), all.norm, 1.0)?;
+/// }
+/// assert!((a[0] - 0.6).abs() < 1e-6 && (b[0] - 0.8).abs() < 1e-6);
+/// # Ok::<(), gradus_clip::ClipError>(())
+/// ```
+///
+/// # Errors
+/// [`ClipError::Bound`] for a `max_norm` that is NaN or negative, [`ClipError::OutOfRange`] for a norm that is not
+/// finite or is negative. The gradients are unchanged then.
+pub fn clip_grads_with_norm(
+    params: &mut dyn Parameters,
+    norm: f64,
+    max_norm: f64,
+) -> Result<f64, ClipError> {
+    let max_norm = check_bound(max_norm)?;
+    check((0.0..f64::INFINITY).contains(&norm), "norm", norm, "[0, inf)")?;
+    let coefficient = coefficient(norm, max_norm);
+    scale_all(params, coefficient);
+    Ok(coefficient)
+}
+
+/// Multiplies every gradient by the same number: a mean of sums, an unscaled loss.
+///
+/// f16 and bf16 are multiplied in f32 and rounded once.
+///
+/// # Errors
+/// [`ClipError::OutOfRange`] for a factor that is NaN or infinite; the gradients are unchanged then.
+pub fn scale_grads(params: &mut dyn Parameters, factor: f64) -> Result<(), ClipError> {
+    check(factor.is_finite(), "factor", factor, "(-inf, inf)")?;
+    scale_all(params, factor);
+    Ok(())
+}
+
+fn scale_all(params: &mut dyn Parameters, factor: f64) {
+    if factor != 1.0 {
         params.visit(&mut |p| {
             if let Some(grad) = p.grad {
-                scale(grad, coefficient);
+                scale(grad, factor);
             }
         });
     }
-    let norm_after = if clipped { norm * coefficient } else { norm };
-    ClipReport { norm_after, clipped, ..ClipReport::unchanged(found) }
 }
 
 /// `min(1, max_norm / (norm + 1e-6))`; NaN for a NaN norm.
@@ -146,8 +209,11 @@ pub(crate) fn coefficient(norm: f64, max_norm: f64) -> f64 {
 /// Multiplies every element.
 pub(crate) fn scale(grad: SliceMut<'_>, coefficient: f64) {
     match grad {
-        SliceMut::F32(g) => g.iter_mut().for_each(|x| *x *= coefficient as f32),
-        SliceMut::F64(g) => g.iter_mut().for_each(|x| *x *= coefficient),
+        SliceMut::F32(g) => {
+            let coefficient = coefficient as f32;
+            pieces::change(g, |x| *x *= coefficient);
+        }
+        SliceMut::F64(g) => pieces::change(g, |x| *x *= coefficient),
         SliceMut::F16(g) => scale_half(g, coefficient as f32),
         SliceMut::BF16(g) => scale_half(g, coefficient as f32),
     }
@@ -183,9 +249,7 @@ pub(crate) fn no_state(state: &StateDict) -> Result<(), StateError> {
 }
 
 fn scale_half<T: FloatElement>(g: &mut [T], coefficient: f32) {
-    for x in g {
-        *x = T::from_f32(FloatElement::to_f32(*x) * coefficient);
-    }
+    pieces::change(g, |x| *x = T::from_f32(FloatElement::to_f32(*x) * coefficient));
 }
 
 #[cfg(test)]
@@ -195,7 +259,7 @@ mod tests {
     use gradus_core::{VecParam, bf16};
 
     use super::*;
-    use crate::GradSlices;
+    use crate::{GradSlices, global_norm};
 
     fn params(grads: &[(&str, &[f32])]) -> Vec<VecParam> {
         grads
@@ -316,6 +380,43 @@ mod tests {
         assert_eq!(grads(&p), [[2.0, -3.0]]);
         clip_grad_norm(&mut p, &ClipNorm::new(0.0)).unwrap();
         assert_eq!(grads(&p), [[0.0, 0.0]]);
+    }
+
+    #[test]
+    fn the_two_halves_are_the_whole() {
+        let grads_of = |n: usize| (0..n).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>();
+        let (a, b) = (grads_of(700), grads_of(300));
+        let mut whole = params(&[("a", &a), ("b", &b)]);
+        let report = clip_grad_norm(&mut whole, &ClipNorm::new(2.0)).unwrap();
+        let mut halves = params(&[("a", &a), ("b", &b)]);
+        let found = global_norm(&mut halves, NormType::L2).unwrap();
+        let coefficient = clip_grads_with_norm(&mut halves, found.norm, 2.0).unwrap();
+        assert_eq!(grads(&halves), grads(&whole));
+        assert_eq!((found.norm, found.norm * coefficient), (report.norm, report.norm_after));
+        assert_eq!(clip_grads_with_norm(&mut halves, 1.0, 2.0), Ok(1.0));
+        for norm in [-1.0, f64::NAN, f64::INFINITY] {
+            let error = clip_grads_with_norm(&mut halves, norm, 2.0).unwrap_err();
+            assert!(matches!(error, ClipError::OutOfRange { name: "norm", .. }), "{error}");
+        }
+        assert!(clip_grads_with_norm(&mut halves, 1.0, -2.0).is_err());
+        assert_eq!(grads(&halves), grads(&whole));
+    }
+
+    #[test]
+    fn scaling_is_a_product() {
+        let mut p = params(&[("a", &[3.0, -4.0])]);
+        scale_grads(&mut p, -0.5).unwrap();
+        assert_eq!(grads(&p), [[-1.5, 2.0]]);
+        assert!(scale_grads(&mut p, f64::NAN).is_err());
+        assert_eq!(grads(&p), [[-1.5, 2.0]]);
+    }
+
+    #[test]
+    fn the_golden_numbers_of_pytorch() {
+        let mut p = params(&[("a", &[3.0, 4.0])]);
+        let report = clip_grad_norm(&mut p, &ClipNorm::new(1.0)).unwrap();
+        assert_eq!(report.norm, 5.0);
+        assert!((report.norm_after / 5.0 - 0.19999996).abs() < 1e-12, "{report:?}");
     }
 
     #[test]

@@ -37,6 +37,11 @@ pub enum ClipError {
         /// Elements of its value; `None` where the walk shows none.
         found: Option<usize>,
     },
+    /// More updates in a row were left out than [`SkipLimit`](crate::SkipLimit) puts up with.
+    TooManySkips {
+        /// How many.
+        consecutive: u64,
+    },
     /// The norm is NaN or infinite.
     NonFinite {
         /// The norm.
@@ -60,6 +65,9 @@ impl fmt::Display for ClipError {
                 write!(f, "parameter {name}: {expected} gradients for {found} values")
             }
             Self::Value { name, .. } => write!(f, "parameter {name}: there is no value"),
+            Self::TooManySkips { consecutive } => {
+                write!(f, "{consecutive} updates in a row had gradients that are NaN or infinite")
+            }
             Self::NonFinite { norm, count, name } => write!(
                 f,
                 "gradient norm is {norm}: {count} elements are NaN or infinite, see parameter {name}"
@@ -80,6 +88,9 @@ impl From<ClipError> for StepError {
             ClipError::Value { name, found: None, .. } => Self::MissingValue { name },
             ClipError::Value { name, expected, found: Some(found) } => {
                 Self::LengthMismatch { name, expected, found }
+            }
+            ClipError::TooManySkips { .. } => {
+                Self::NonFiniteGradient { name: String::new(), count: 0 }
             }
             ClipError::NonFinite { count, name, .. } => Self::NonFiniteGradient { name, count },
         }

@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use gradus_core::Parameters;
+use num_traits::Float;
 
 use crate::{
     ClipError,
@@ -12,6 +13,7 @@ use crate::{
 /// The order of a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum NormType {
     /// Sum of the absolute values.
     L1,
@@ -69,6 +71,51 @@ pub struct GradNorm {
     /// The first gradient with an element that is NaN or infinite; if there is none, the gradient with
     /// the largest norm; `None` where every gradient is zero.
     pub worst: Option<String>,
+    /// The norm of that gradient, infinite where an element is NaN or infinite; 0 where there is none.
+    pub worst_norm: f64,
+}
+
+impl GradNorm {
+    /// What one pass over the gradients of both would have found, up to rounding: for the shards of a model that
+    /// lies in several places, or for a walk in parts.
+    ///
+    /// Both have to be of this `norm_type`. Merge in the same order everywhere: then all get the same bits.
+    #[must_use]
+    pub fn merge(self, other: Self, norm_type: NormType) -> Self {
+        let bad = |found: &Self| found.nonfinite > 0;
+        let other_is_worse = if bad(&self) { false } else { other.worst_norm > self.worst_norm };
+        let (worst, worst_norm) = if other_is_worse {
+            (other.worst, other.worst_norm)
+        } else {
+            (self.worst, self.worst_norm)
+        };
+        Self {
+            norm: join(self.norm, other.norm, norm_type),
+            max_abs: self.max_abs.max(other.max_abs),
+            nonfinite: self.nonfinite + other.nonfinite,
+            worst,
+            worst_norm,
+        }
+    }
+}
+
+/// The norm of two parts with these norms; NaN if one is, otherwise infinite if one is.
+fn join(a: f64, b: f64, norm_type: NormType) -> f64 {
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    if a.is_nan() || b.is_nan() {
+        return f64::NAN;
+    }
+    if high == 0.0 || high.is_infinite() {
+        return high;
+    }
+    match norm_type {
+        NormType::L1 => a + b,
+        NormType::L2 => Float::hypot(a, b),
+        NormType::Inf => high,
+        NormType::Lp(p) if p.is_infinite() => high,
+        // In proportion to the larger one: its own power may overflow.
+        NormType::Lp(p) => high * Float::powf(1.0 + Float::powf(low / high, p), 1.0 / p),
+    }
 }
 
 /// Measures all gradients in one pass; changes nothing.
@@ -131,5 +178,42 @@ pub(crate) fn measure(
         max_abs: total.max,
         nonfinite: total.nan + total.inf,
         worst: (worst_norm > 0.0).then_some(worst),
+        worst_norm,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use gradus_core::VecParam;
+
+    use super::*;
+
+    fn params(grads: &[(&str, &[f32])]) -> Vec<VecParam> {
+        let param = |&(name, g): &(&str, &[f32])| {
+            VecParam::new(name, &[g.len()], g.to_vec()).with_grad(g.to_vec())
+        };
+        grads.iter().map(param).collect()
+    }
+
+    #[test]
+    fn shards_are_merged_into_what_one_pass_finds() {
+        let (bad, small, big) =
+            (("bad", &[f32::INFINITY, 1.0][..]), ("s", &[1.0f32][..]), ("b", &[-3.0f32, 2.0][..]));
+        let zero = ("z", &[0.0f32][..]);
+        for t in [NormType::L1, NormType::L2, NormType::Inf, NormType::Lp(3.0), NormType::Lp(0.5)] {
+            for (left, right) in [(small, big), (big, small), (bad, big), (big, bad), (zero, zero)]
+            {
+                let one = |parts: &[_]| global_norm(&mut params(parts), t).unwrap();
+                let (merged, whole) = (one(&[left]).merge(one(&[right]), t), one(&[left, right]));
+                let close = (merged.norm - whole.norm).abs() <= 1e-14 * whole.norm;
+                assert!(close || merged.norm == whole.norm, "{t:?} {merged:?} {whole:?}");
+                assert_eq!(GradNorm { norm: whole.norm, ..merged }, whole);
+            }
+        }
+        let nan = params(&[("n", &[f32::NAN])]);
+        let found = global_norm(&mut nan.clone(), NormType::L2).unwrap();
+        assert!(found.merge(GradNorm::default(), NormType::L2).norm.is_nan());
+    }
 }

@@ -1,10 +1,10 @@
 //! One pass over one tensor: the sum that its norm is the root of, its largest element, and how many
 //! elements are not finite.
 
-use gradus_core::{FloatElement, SliceMut, bf16};
+use gradus_core::{FloatElement, SliceMut, bf16, f16};
 use num_traits::Float;
 
-use crate::NormType;
+use crate::{NormType, pieces};
 
 /// What a pass over some elements finds. Additive.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -49,11 +49,12 @@ const LANES: usize = 16;
 pub(crate) fn sums(slice: &SliceMut<'_>, norm_type: NormType) -> Sums {
     // Exact, and without the branch on NaN of the general conversion, which vectors do not take.
     let widen_bf16 = |x: &bf16| f32::from_bits(u32::from(x.to_bits()) << 16);
+    let widen_f16 = |x: &f16| FloatElement::to_f32(*x);
     match slice {
-        SliceMut::F32(s) => blocks(s, norm_type),
-        SliceMut::F64(s) => blocks(s, norm_type),
-        SliceMut::BF16(s) => widened(s, norm_type, widen_bf16),
-        SliceMut::F16(s) => widened(s, norm_type, |x| FloatElement::to_f32(*x)),
+        SliceMut::F32(s) => pieces::sum(s, |piece| blocks(piece, norm_type)),
+        SliceMut::F64(s) => pieces::sum(s, |piece| blocks(piece, norm_type)),
+        SliceMut::BF16(s) => pieces::sum(s, |piece| widened(piece, norm_type, widen_bf16)),
+        SliceMut::F16(s) => pieces::sum(s, |piece| widened(piece, norm_type, widen_f16)),
     }
 }
 
@@ -75,10 +76,10 @@ fn blocks<T: FloatElement>(s: &[T], norm_type: NormType) -> Sums {
     let mut total = Sums::default();
     for block in s.chunks(BLOCK) {
         let fast = match norm_type {
-            NormType::L1 => Some(lanes(block, |x| x)),
-            NormType::L2 => Some(lanes(block, |x| x * x)),
+            NormType::L1 => Some(reduce(block, |x| x)),
+            NormType::L2 => Some(reduce(block, |x| x * x)),
             // 0 for finite elements, NaN for others.
-            NormType::Inf => Some(lanes(block, |x| x * T::zero())),
+            NormType::Inf => Some(reduce(block, |x| x * T::zero())),
             NormType::Lp(_) => None,
         };
         total.add(match fast {
@@ -94,25 +95,39 @@ fn is_exact(sum: f64, max: f64, norm_type: NormType) -> bool {
     sum.is_finite() && (norm_type != NormType::L2 || sum > 1e-25 || max == 0.0)
 }
 
-/// Sum of `term(abs(x))` and largest `abs(x)` but NaN, in lanes that the compiler maps to vectors.
+/// Sum of `term(abs(x))` and largest `abs(x)` but NaN.
 #[inline(always)]
-fn lanes<T: FloatElement>(block: &[T], term: impl Fn(T) -> T) -> (f64, f64) {
+fn reduce<T: FloatElement>(block: &[T], term: impl Fn(T) -> T) -> (f64, f64) {
+    let (sum, mut max) = lanes(block, term);
+    // As a tree: one after the other, these few additions would take as long as all those of the block.
+    let mut sum = sum.map(FloatElement::to_f64);
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            sum[l] += sum[l + half];
+            max[l] = if max[l + half] > max[l] { max[l + half] } else { max[l] };
+        }
+    }
+    (sum[0], FloatElement::to_f64(max[0]))
+}
+
+/// The same lane by lane, which the compiler maps to vectors. Not inlined, so that what comes after the loop does not
+/// decide how wide they are.
+#[inline(never)]
+fn lanes<T: FloatElement>(block: &[T], term: impl Fn(T) -> T) -> ([T; LANES], [T; LANES]) {
     let (mut sum, mut max) = ([T::zero(); LANES], [T::zero(); LANES]);
-    let mut add = |xs: &[T]| {
-        for (s, x) in sum.iter_mut().zip(xs) {
-            *s = *s + term(x.abs());
-        }
-        for (m, x) in max.iter_mut().zip(xs) {
-            *m = if x.abs() > *m { x.abs() } else { *m };
-        }
-    };
     let (whole, rest) = block.as_chunks::<LANES>();
     for chunk in whole {
-        add(chunk);
+        for l in 0..LANES {
+            let x = chunk[l].abs();
+            sum[l] = sum[l] + term(x);
+            max[l] = if x > max[l] { x } else { max[l] };
+        }
     }
-    add(rest);
-    let sum = sum.iter().fold(0.0, |s, &x| s + FloatElement::to_f64(x));
-    let max = max.iter().fold(0.0, |m, &x| f64::max(m, FloatElement::to_f64(x)));
+    for (l, x) in rest.iter().enumerate() {
+        let x = x.abs();
+        sum[l] = sum[l] + term(x);
+        max[l] = if x > max[l] { x } else { max[l] };
+    }
     (sum, max)
 }
 
@@ -142,8 +157,6 @@ fn one_by_one<T: FloatElement>(block: &[T], norm_type: NormType) -> Sums {
 #[cfg(test)]
 mod tests {
     use alloc::{vec, vec::Vec};
-
-    use gradus_core::f16;
 
     use super::*;
 

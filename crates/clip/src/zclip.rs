@@ -17,17 +17,25 @@ use crate::{
 /// What a norm that stands out is clipped to in [`ZClip`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ZClipScale {
     /// `mean + z_threshold^2 std / z`: the further out, the closer to the mean.
     #[default]
     Adaptive,
     /// The mean.
     Mean,
+    /// `mean + z_threshold std`, the least norm that stands out (the authors' percentile mode).
+    Threshold,
 }
 
 /// Hyper-parameters of [`ZClip`], with the defaults of its authors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct ZClipConfig {
     /// Decay of the running mean and variance; 0.97.
     pub alpha: f64,
@@ -41,6 +49,11 @@ pub struct ZClipConfig {
     pub warmup_steps: usize,
     /// What a norm that stands out is clipped to; [`ZClipScale::Adaptive`].
     pub scale: ZClipScale,
+    /// What is clipped to by [`ZClipScale::Adaptive`] is this many times as much; in (0, 1], 1.
+    pub clip_factor: f64,
+    /// Whether norms that stand out enter mean and variance, as what they were clipped to; true. The authors'
+    /// `skip_update_on_spike` is the opposite.
+    pub learn_from_spikes: bool,
     /// What to do about gradients that are NaN or infinite; an error.
     pub on_nonfinite: OnNonFinite,
 }
@@ -54,6 +67,8 @@ impl Default for ZClipConfig {
             eps: 1e-6,
             warmup_steps: 25,
             scale: ZClipScale::Adaptive,
+            clip_factor: 1.0,
+            learn_from_spikes: true,
             on_nonfinite: OnNonFinite::Error,
         }
     }
@@ -101,6 +116,20 @@ impl ZClipConfig {
         self
     }
 
+    /// Sets the factor of what is clipped to.
+    #[must_use]
+    pub fn with_clip_factor(mut self, clip_factor: f64) -> Self {
+        self.clip_factor = clip_factor;
+        self
+    }
+
+    /// Sets whether norms that stand out enter mean and variance.
+    #[must_use]
+    pub fn with_learn_from_spikes(mut self, learn_from_spikes: bool) -> Self {
+        self.learn_from_spikes = learn_from_spikes;
+        self
+    }
+
     /// Sets what to do about gradients that are NaN or infinite.
     #[must_use]
     pub fn with_on_nonfinite(mut self, on_nonfinite: OnNonFinite) -> Self {
@@ -115,7 +144,7 @@ impl ZClipConfig {
 ///
 /// ```text
 /// z = (n - mean) / (std + eps)
-/// n' = z > z_threshold ? mean + z_threshold^2 std / z : n        (or the mean, see ZClipScale)
+/// n' = z > z_threshold ? clip_factor (mean + z_threshold^2 std / z) : n        (or others, see ZClipScale)
 /// clip to min(n', max_norm)
 /// mean = alpha mean + (1 - alpha) n',  var = alpha var + (1 - alpha) (n' - mean)^2
 /// ```
@@ -152,14 +181,16 @@ impl ZClip {
     /// A clip that has seen nothing yet.
     ///
     /// # Errors
-    /// [`ClipError::OutOfRange`] for an alpha outside `[0, 1)`, a threshold or eps that is not above 0, or no
-    /// warm-up at all; [`ClipError::Bound`] for a `max_norm` that is NaN or negative.
+    /// [`ClipError::OutOfRange`] for an alpha outside `[0, 1)`, a threshold or eps that is not above 0, a factor
+    /// outside `(0, 1]`, or no warm-up at all; [`ClipError::Bound`] for a `max_norm` that is NaN or negative.
     pub fn new(config: ZClipConfig) -> Result<Self, ClipError> {
-        let ZClipConfig { alpha, z_threshold, max_norm, eps, warmup_steps, .. } = config;
+        let ZClipConfig { alpha, z_threshold, max_norm, eps, warmup_steps, clip_factor, .. } =
+            config;
         let positive = |x: f64| x > 0.0 && x.is_finite();
         check((0.0..1.0).contains(&alpha), "alpha", alpha, "[0, 1)")?;
         check(positive(z_threshold), "z_threshold", z_threshold, "(0, inf)")?;
         check(positive(eps), "eps", eps, "(0, inf)")?;
+        check(positive(clip_factor) && clip_factor <= 1.0, "clip_factor", clip_factor, "(0, 1]")?;
         check(warmup_steps > 0, "warmup_steps", 0.0, "[1, inf)")?;
         crate::error::check_bound(max_norm.unwrap_or(0.0))?;
         Ok(Self { config, warmup: Vec::new(), moments: None })
@@ -184,7 +215,8 @@ impl ZClip {
 
     /// Takes a norm in and says what it may be.
     fn observe(&mut self, norm: f64) -> f64 {
-        let ZClipConfig { alpha, z_threshold, eps, warmup_steps, scale, .. } = self.config;
+        let ZClipConfig { alpha, z_threshold, eps, warmup_steps, scale, clip_factor, .. } =
+            self.config;
         let Some((mean, var)) = self.moments else {
             self.warmup.push(norm);
             if self.warmup.len() >= warmup_steps {
@@ -198,11 +230,18 @@ impl ZClip {
         };
         let std = Float::sqrt(var);
         let z = (norm - mean) / (std + eps);
+        let least = mean + z_threshold * std;
+        let stands_out =
+            if scale == ZClipScale::Threshold { norm > least } else { z > z_threshold };
         let allowed = match scale {
-            _ if z <= z_threshold => norm,
-            ZClipScale::Adaptive => mean + z_threshold * z_threshold * std / z,
+            _ if !stands_out => norm,
+            ZClipScale::Adaptive => clip_factor * (mean + z_threshold * z_threshold * std / z),
             ZClipScale::Mean => mean,
+            ZClipScale::Threshold => least,
         };
+        if stands_out && !self.config.learn_from_spikes {
+            return allowed;
+        }
         let mean = alpha * mean + (1.0 - alpha) * allowed;
         let var = alpha * var + (1.0 - alpha) * (allowed - mean) * (allowed - mean);
         self.moments = Some((mean, var));
@@ -272,6 +311,26 @@ mod tests {
         assert_eq!(at(1.0, 0.25, ZClipScale::Mean).observe(3.0), 1.0);
         assert_eq!(at(1.0, 0.25, ZClipScale::Mean).observe(2.2), 2.2);
         assert_eq!(at(1.0, 0.25, ZClipScale::Mean).observe(0.0), 0.0);
+    }
+
+    #[test]
+    fn the_least_norm_that_stands_out_may_be_the_bound() {
+        let mut clip = at(1.0, 0.25, ZClipScale::Threshold);
+        assert_eq!([clip.clone().observe(2.24), clip.observe(3.0)], [2.24, 2.25]);
+    }
+
+    #[test]
+    fn what_is_clipped_to_may_be_less_and_need_not_be_learned_from() {
+        let config = ZClipConfig::new().with_clip_factor(0.5).with_learn_from_spikes(false);
+        let mut clip = ZClip::new(config).unwrap();
+        clip.moments = Some((1.0, 0.25));
+        assert!((clip.observe(3.0) - 0.890_625).abs() < 1e-5);
+        assert_eq!(clip.moments, Some((1.0, 0.25)));
+        assert_eq!(clip.observe(1.5), 1.5);
+        assert_ne!(clip.moments, Some((1.0, 0.25)));
+        for bad in [0.0, 1.5, f64::NAN] {
+            assert!(ZClip::new(config.with_clip_factor(bad)).is_err(), "{bad}");
+        }
     }
 
     #[test]
