@@ -8,7 +8,7 @@ mod params;
 use std::error::Error;
 
 use burn::{
-    lr_scheduler::{LrScheduler, ModuleLrScheduler},
+    lr_scheduler::{LrScheduler, module_lr_scheduler::ModuleLrScheduler},
     module::Module,
     nn::{Linear, LinearConfig, loss::CrossEntropyLossConfig},
     optim::{AdamWConfig, GradientsParams},

@@ -89,13 +89,13 @@ impl ModuleVisitor for GradWriter<'_> {
 
 fn floats<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
     let data = tensor.to_data_dtype(DType::F32);
-    data.to_vec().expect("the data has just been converted")
+    data.try_to_vec().expect("the data has just been converted")
 }
 
 /// These values with the shape, type and device of another tensor.
 fn tensor<const D: usize>(values: &[f32], like: &Tensor<D>) -> Tensor<D> {
     let data = TensorData::new(values.to_vec(), like.shape());
-    Tensor::from_data(data, &like.device()).cast(like.dtype())
+    Tensor::<D>::from_data(data, &like.device()).cast(like.dtype())
 }
 
 /// A schedule of gradus for burn's `Learner`, or for a loop of one's own.
@@ -126,5 +126,78 @@ impl<S: Schedule + Clone + Send + Sync + 'static> LrScheduler for BurnSchedule<S
         if let Some(step) = record.scalar("step") {
             self.step = step;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{
+        nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
+        tensor::Device,
+    };
+    use gradus_clip::{ClipNorm, clip_grad_norm};
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Net {
+        norm: LayerNorm,
+        layers: Vec<Linear>,
+        unused: Linear,
+    }
+
+    fn net() -> Net {
+        let device = Device::flex().autodiff();
+        let linear = LinearConfig::new(3, 3).init(&device);
+        let unused = LinearConfig::new(2, 5).with_bias(false).init(&device);
+        Net { norm: LayerNormConfig::new(3).init(&device), layers: vec![linear], unused }
+    }
+
+    fn backward(net: &Net) -> GradientsParams {
+        let device = Device::flex().autodiff();
+        let x = Tensor::<2>::from_data([[1.0, 2.0, 4.0], [3.0, -1.0, 5.0]], &device);
+        let y = net.layers[0].forward(net.norm.forward(x)) * 100.0;
+        GradientsParams::from_grads(y.square().sum().backward(), net)
+    }
+
+    #[test]
+    fn names_are_paths_and_a_lost_gradient_is_absent() {
+        let net = net();
+        let read = read_with_grads(&net, &backward(&net));
+        let found: Vec<_> =
+            read.iter().map(|p| (p.name.as_str(), &*p.shape, p.kind, p.grad.is_some())).collect();
+        let want: [(_, &[usize], _, _); 5] = [
+            ("norm.gamma", &[3], ParamKind::Norm, true),
+            ("norm.beta", &[3], ParamKind::Norm, true),
+            ("layers.0.weight", &[3, 3], ParamKind::Weight, true),
+            ("layers.0.bias", &[3], ParamKind::Bias, true),
+            ("unused.weight", &[2, 5], ParamKind::Weight, false),
+        ];
+        assert_eq!(found, want);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_still_trains() {
+        let net = net();
+        let mut params = read(&net);
+        for (i, p) in params.iter_mut().enumerate() {
+            p.value.iter_mut().for_each(|v| *v = i as f32 + 0.5);
+        }
+        let net = write(net, &params);
+        assert_eq!(read(&net), params);
+        assert_eq!(backward(&net).len(), 4);
+    }
+
+    #[test]
+    fn a_clip_reaches_the_gradients_that_the_optimizer_gets() {
+        let net = net();
+        let mut grads = backward(&net);
+        let mut params = read_with_grads(&net, &grads);
+        assert!(clip_grad_norm(&mut params, &ClipNorm::new(1.0)).unwrap().clipped);
+        write_grads(&net, &params, &mut grads);
+        assert_eq!(read_with_grads(&net, &grads), params);
+        let all = params.iter().filter_map(|p| p.grad.as_ref()).flatten();
+        let norm = all.map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+        assert!((norm - 1.0).abs() < 1e-5, "{norm}");
     }
 }
