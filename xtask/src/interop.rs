@@ -10,7 +10,8 @@ const PROGRAMS: &[&str] = &["interop-ndarray", "interop-candle", "interop-burn"]
 
 /// Tests each program's adapter, then runs the program, which ends in an error unless its result is the expected one.
 pub(crate) fn run(shell: &mut Shell) -> Result<(), Failed> {
-    shell.cargo(&["fmt", "--manifest-path", MANIFEST, "--check"])?;
+    shell.cargo(&["fmt", "--all", "--manifest-path", MANIFEST, "--check"])?;
+    shell.tests(&["test", "-q", "--release", "--manifest-path", MANIFEST, "-p", "digits"])?;
     // One by one: all at once, cargo would unite their features and compile most of them a second time.
     for program in PROGRAMS {
         shell.tests(&["test", "-q", "--release", "--manifest-path", MANIFEST, "-p", program])?;
