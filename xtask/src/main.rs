@@ -1,6 +1,7 @@
-//! The chores of this workspace: `cargo xtask test`, `tidy`, `conformance`, `bench`, `ci`.
+//! The chores of this workspace: `cargo xtask test`, `tidy`, `conformance`, `bench`, `interop`, `ci`.
 
 mod bench;
+mod interop;
 mod shell;
 mod source;
 mod test;
@@ -43,6 +44,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Builds and runs the programs that use our techniques with candle, burn and ndarray; the first time takes minutes
+    Interop,
     /// Everything that has to hold before a merge: formatting, lints, documentation, tidy, tests
     Ci,
 }
@@ -66,6 +69,7 @@ fn run(command: Command) -> Result<(), Failed> {
             shell.program(&with(&["-p", "gradus-conformance", "--"], &args))
         }
         Command::Bench { args } => bench::run(&mut shell, &args),
+        Command::Interop => interop::run(&mut shell),
         Command::Ci => {
             shell.cargo(&["fmt", "--all", "--check"])?;
             shell.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;

@@ -1,0 +1,164 @@
+//! A candle model, candle's autograd and candle's AdamW; from gradus the starting weights, the schedule, the clip, the
+//! moving average of the weights and early stopping.
+
+#![forbid(unsafe_code)]
+
+mod params;
+
+use std::error::Error;
+
+use candle_core::{D, DType, Device, Result, Tensor};
+use candle_nn::{
+    AdamW, Linear, Module, Optimizer, VarBuilder, VarMap, linear, loss::cross_entropy, ops,
+};
+use digits::{CLASSES, Digits, PIXELS, Part};
+use gradus_clip::{ClipNorm, clip_grad_norm};
+use gradus_core::{ParamKind, State};
+use gradus_init::{FanMode, Init, Nonlinearity, init_parameters};
+use gradus_optim::{Average, Ema, EmaConfig, EmaDecay};
+use gradus_schedule::{Schedule, warmup_cosine};
+use gradus_stop::{EarlyStopping, EarlyStoppingConfig, Mode, Reason};
+
+use crate::params::CandleParams;
+
+const SEED: u64 = 42;
+const BATCH: usize = 32;
+const MAX_EPOCHS: u64 = 100;
+
+fn main() -> std::result::Result<(), Box<dyn Error>> {
+    starting_weights_are_a_function_of_the_seed()?;
+    training()?;
+    a_lost_gradient_is_named()?;
+    println!("candle: all as expected");
+    Ok(())
+}
+
+struct Mlp {
+    hidden: Linear,
+    head: Linear,
+}
+
+impl Mlp {
+    /// The model and its parameters, which start from what gradus drew for this seed.
+    fn new(seed: u64) -> std::result::Result<(Self, CandleParams), Box<dyn Error>> {
+        let map = VarMap::new();
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let model = Self {
+            hidden: linear(PIXELS, 128, vb.pp("hidden"))?,
+            head: linear(128, CLASSES, vb.pp("head"))?,
+        };
+        let mut params = CandleParams::new(&map)?;
+        let he = Init::kaiming_normal(Nonlinearity::Relu, FanMode::FanIn);
+        init_parameters(&mut params, seed, |_name, _shape, kind| {
+            Some(if kind == ParamKind::Weight { he } else { Init::zeros() })
+        })?;
+        Ok((model, params))
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.head.forward(&self.hidden.forward(x)?.relu()?)
+    }
+
+    /// Mean loss and accuracy.
+    fn evaluate(&self, part: &Part) -> Result<(f64, f64)> {
+        let (x, y) = tensors(part)?;
+        let logits = self.forward(&x)?;
+        let right = logits.argmax(D::Minus1)?.eq(&y)?.to_dtype(DType::F32)?.mean_all()?;
+        let loss = cross_entropy(&logits, &y)?;
+        Ok((loss.to_scalar::<f32>()?.into(), right.to_scalar::<f32>()?.into()))
+    }
+}
+
+fn tensors(part: &Part) -> Result<(Tensor, Tensor)> {
+    let x = Tensor::from_slice(&part.images, (part.len(), PIXELS), &Device::Cpu)?;
+    Ok((x, Tensor::from_slice(&part.labels, part.len(), &Device::Cpu)?))
+}
+
+/// candle itself cannot do this on the CPU: its generator has no seed.
+fn starting_weights_are_a_function_of_the_seed() -> std::result::Result<(), Box<dyn Error>> {
+    assert!(Device::Cpu.set_seed(SEED).is_err());
+    let weights = |mut params: CandleParams| Average::of(&mut params).map(|copy| copy.save_state());
+    assert_eq!(weights(Mlp::new(SEED)?.1)?, weights(Mlp::new(SEED)?.1)?);
+    assert_ne!(weights(Mlp::new(SEED)?.1)?, weights(Mlp::new(SEED + 1)?.1)?);
+    Ok(())
+}
+
+fn training() -> std::result::Result<(), Box<dyn Error>> {
+    let digits = Digits::load()?;
+    let (model, mut params) = Mlp::new(SEED)?;
+    let steps_per_epoch = digits.train.len().div_ceil(BATCH) as u64;
+    let lr = warmup_cosine(3e-3, 2 * steps_per_epoch, MAX_EPOCHS * steps_per_epoch)?;
+    let clip = ClipNorm::new(1.0);
+    let mut optimizer = AdamW::new_lr(params.vars(), lr.value(0))?;
+    let mut ema = Ema::new(EmaConfig::new([EmaDecay::constant(0.99)?]))?;
+    let rules = EarlyStoppingConfig::lightning(Mode::Min).with_patience(5).with_min_delta(1e-3);
+    let mut stopper = EarlyStopping::new(rules)?;
+    let mut best = Average::of(&mut params)?;
+
+    let (mut step, mut clipped) = (0, 0);
+    let reason = 'training: {
+        for epoch in 0..MAX_EPOCHS {
+            for batch in digits.train.batches(BATCH, SEED, epoch) {
+                let (x, y) = tensors(&batch)?;
+                let mut grads = cross_entropy(&model.forward(&x)?, &y)?.backward()?;
+                params.bind(&mut grads)?;
+                let report = clip_grad_norm(&mut params, &clip)?;
+                assert!(report.norm_after <= 1.0);
+                clipped += u64::from(report.clipped);
+                optimizer.set_learning_rate(lr.value(step));
+                optimizer.step(&grads)?;
+                ema.update(&mut params)?;
+                step += 1;
+            }
+            let averaged = ema.average(0).swap_into(&mut params)?;
+            let verdict = stopper.observe(model.evaluate(&digits.valid)?.0);
+            drop(averaged);
+            if verdict.improved {
+                best = ema.average(0).clone();
+            }
+            if let Some(reason) = verdict.stop {
+                break 'training Some(reason);
+            }
+        }
+        None
+    };
+
+    let (_, plain) = model.evaluate(&digits.test)?;
+    best.copy_to(&mut params)?;
+    let (_, averaged) = model.evaluate(&digits.test)?;
+    println!(
+        "candle: {} epochs, {step} steps, {clipped} of them clipped; \
+         accuracy {plain:.3}, of the best average {averaged:.3}",
+        stopper.epochs()
+    );
+    assert_eq!(reason, Some(Reason::PatienceExhausted));
+    assert!(0 < clipped && clipped < step);
+    assert!(averaged > 0.94 && averaged > plain - 0.02);
+    Ok(())
+}
+
+/// Backward does not go through candle's fused layer norm: nothing from there down gets a gradient, and candle's
+/// optimizers pass over parameters without one.
+fn a_lost_gradient_is_named() -> std::result::Result<(), Box<dyn Error>> {
+    type Norm = fn(&Tensor, &Tensor, &Tensor, f32) -> Result<Tensor>;
+    let bound = |norm: Norm| -> Result<()> {
+        let map = VarMap::new();
+        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let below = linear(PIXELS, 32, vb.pp("below"))?;
+        let scale = vb.get_with_hints(32, "norm.weight", candle_nn::Init::Const(1.0))?;
+        let shift = vb.get_with_hints(32, "norm.bias", candle_nn::Init::Const(0.0))?;
+        let above = linear(32, CLASSES, vb.pp("above"))?;
+        let x = Tensor::ones((2, PIXELS), DType::F32, &Device::Cpu)?;
+        let y = Tensor::new(&[3u32, 5], &Device::Cpu)?;
+        let logits = above.forward(&norm(&below.forward(&x)?, &scale, &shift, 1e-5)?)?;
+        let mut grads = cross_entropy(&logits, &y)?.backward()?;
+        // candle has no complaint.
+        AdamW::new_lr(map.all_vars(), 1e-3)?.step(&grads)?;
+        CandleParams::new(&map)?.bind(&mut grads)
+    };
+    let error = bound(ops::layer_norm).expect_err("a fused layer norm has no backward").to_string();
+    let names = "no gradient for below.bias, below.weight, norm.bias, norm.weight";
+    assert!(error.starts_with(names), "{error}");
+    println!("candle: fused layer norm: {names}");
+    Ok(bound(ops::layer_norm_slow)?)
+}
