@@ -1,9 +1,9 @@
 //! The area `optim`: optimizers on given gradients.
 
-use gradus_core::{GradientTransform, VecParam};
+use gradus_core::{GradientTransform, PresentGradients, VecParam};
 use gradus_optim::{
     Adadelta, AdadeltaConfig, Adafactor, AdafactorConfig, Adagrad, AdagradConfig, Adam, AdamConfig,
-    Adamax, AdamaxConfig, Chain, DecayMask, Group, Lamb, LambConfig, Lion, LionConfig, Muon,
+    Adamax, AdamaxConfig, DecayMask, Group, Groups, Lamb, LambConfig, Lion, LionConfig, Muon,
     MuonConfig, MuonScale, NAdam, NAdamConfig, RAdam, RAdamConfig, RmsProp, RmsPropConfig,
     ScheduleFree, ScheduleFreeConfig, Sgd, SgdConfig,
 };
@@ -205,7 +205,7 @@ fn schedule_free(case: &Case) -> Result<Answer, Failure> {
     let run = Run::of(case)?;
     let mut eval = vec![Vec::new(); run.params.len()];
     let (params, history) = run.steps(|rate, params| {
-        rule.step(rate, params)?;
+        rule.step(rate, &mut PresentGradients(&mut *params))?;
         let mut average = params.clone();
         rule.eval_params(&mut average)?;
         for (p, history) in average.iter().zip(&mut eval) {
@@ -225,16 +225,16 @@ fn optimizer(case: &Case, lr: f64) -> Result<Rule, Failure> {
     let Some(groups) = case.args.maybe::<Vec<Map<String, Value>>>("groups")? else {
         return Ok(whole);
     };
-    let mut chain = Chain::new();
+    let mut all = Groups::new();
     for group in groups {
         let args = Args::new(&case.args.with(&group)).map_err(Failure::Unsupported)?;
         let members: Vec<String> = args.to("params")?;
         let rule = build(&case.op, &args)?;
         let scale = if lr == 0.0 { 1.0 } else { args.to::<f64>("lr")? / lr };
         let select = move |name: &str, _: &[usize], _| members.iter().any(|m| m == name);
-        chain = chain.then(Group::new(select, rule).with_lr_scale(scale));
+        all = all.then(Group::new(select, rule).with_lr_scale(scale));
     }
-    Ok(Box::new(chain))
+    Ok(Box::new(all))
 }
 
 /// The gradient of each step, step by step; `None` where the case says that there is none.
@@ -245,8 +245,8 @@ struct Gradients {
 
 fn steps(case: &Case) -> Result<Answer, Failure> {
     let mut optimizer = optimizer(case, case.args.to("lr")?)?;
-    let (params, history) =
-        Run::of(case)?.steps(|rate, params| Ok(optimizer.step(rate, params)?))?;
+    let (params, history) = Run::of(case)?
+        .steps(|rate, params| Ok(optimizer.step(rate, &mut PresentGradients(params))?))?;
     let mut values = Values::new();
     put(case, &params, history, "params", "", &mut values);
     Ok(values.into())

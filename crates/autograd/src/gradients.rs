@@ -119,8 +119,8 @@ impl Gradients {
         }
     }
 
-    /// As [`bind`](Self::bind); parameters that were not reached are shown without a gradient, and keep their
-    /// value and their optimizer state.
+    /// As [`bind`](Self::bind); parameters that were not reached are hidden, so that an optimizer leaves their value,
+    /// their state and their step count alone.
     ///
     /// # Panics
     /// As [`bind`](Self::bind).
@@ -178,7 +178,7 @@ impl Parameters for Gradients {
     }
 }
 
-/// A model with its gradients: every trainable parameter, by name, in the order of the model's walk.
+/// A model with its gradients: every trainable parameter that was reached, by name, in the order of the model's walk.
 #[derive(Debug)]
 pub struct Bound<'a, M: ?Sized> {
     grads: &'a mut Gradients,
@@ -192,9 +192,9 @@ impl<M: Module + ?Sized> Parameters for Bound<'_, M> {
             if !p.is_trainable() {
                 return;
             }
+            let Some(grad) = grads.get_mut(p.id()) else { return };
             let shape = p.value().shape().to_vec();
-            let kind = p.kind();
-            let grad = grads.get_mut(p.id()).map(slice_mut);
+            let (kind, grad) = (p.kind(), Some(slice_mut(grad)));
             f(ParamMut { name, shape: &shape, kind, value: Some(slice_mut(p.value_mut())), grad });
         });
     }

@@ -13,8 +13,8 @@ mod transform;
 
 pub use element::{DType, Element, FloatElement};
 pub use half::{bf16, f16};
-pub use params::{ParamKind, ParamMut, Parameters, SliceMut, VecParam};
+pub use params::{ParamKind, ParamMut, Parameters, PresentGradients, SliceMut, VecParam};
 pub use rng::{RngStream, hash_name, philox4x32, splitmix64};
 pub use schedule::Schedule;
 pub use state::{State, StateDict, StateError, StateValue};
-pub use transform::{GradientTransform, StepError};
+pub use transform::{GradientTransform, StepError, require_gradients};

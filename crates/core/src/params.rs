@@ -115,7 +115,8 @@ pub struct ParamMut<'a> {
     pub kind: ParamKind,
     /// Its value; absent where only gradients are walked (a `Gradients` without its model).
     pub value: Option<SliceMut<'a>>,
-    /// Its gradient; absent where backward did not reach it, or where only values are walked.
+    /// Its gradient; absent where only values are walked. A [`GradientTransform`](crate::GradientTransform)
+    /// refuses a parameter that has a value and no gradient; [`PresentGradients`] hides such.
     pub grad: Option<SliceMut<'a>>,
 }
 
@@ -159,6 +160,33 @@ impl<T: Parameters + ?Sized> Parameters for &mut T {
 impl<T: Parameters + ?Sized> Parameters for Box<T> {
     fn visit(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
         (**self).visit(f);
+    }
+}
+
+/// A walk over those parameters only that have a gradient, for models that use a part of themselves in each step.
+///
+/// A parameter whose gradient is missing is an error for every optimizer, since its training has silently stopped.
+/// Hidden behind this adapter it keeps its value, its state and its step count.
+///
+/// ```
+/// use gradus_core::{Parameters, PresentGradients, VecParam};
+///
+/// let mut params =
+///     vec![VecParam::new("used", &[1], vec![1.0f32]).with_grad(vec![0.5]), VecParam::new("idle", &[1], vec![2.0])];
+/// let mut seen = Vec::new();
+/// PresentGradients(&mut params).visit(&mut |p| seen.push(p.name.to_string()));
+/// assert_eq!(seen, ["used"]);
+/// ```
+#[derive(Debug)]
+pub struct PresentGradients<P>(pub P);
+
+impl<P: Parameters> Parameters for PresentGradients<P> {
+    fn visit(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        self.0.visit(&mut |p| {
+            if p.grad.is_some() {
+                f(p);
+            }
+        });
     }
 }
 

@@ -11,12 +11,13 @@ use crate::{DType, Parameters, State};
 /// values from them; its hyper-parameters are its own fields, its state is explicit ([`State`]) and the
 /// learning rate is an argument, so that schedules and restarts need no extra machinery.
 pub trait GradientTransform: State {
-    /// Does one step. A parameter without a gradient keeps its value and its state, its own step count too.
+    /// Does one step.
     ///
     /// # Errors
-    /// [`StepError`] for a learning rate that is negative or not finite (nothing has changed then), or where
-    /// the walk does not fit the state kept from earlier steps. Nothing is half done then for that
-    /// parameter; parameters before it may already have been updated.
+    /// [`StepError`] for a learning rate that is negative or not finite, for a parameter without a gradient
+    /// (its training would silently stop; [`PresentGradients`](crate::PresentGradients) hides such, and they keep
+    /// their value, their state and their step count), or where the walk does not fit the transform or its state.
+    /// A transform looks for these before it changes anything.
     fn step(&mut self, lr: f64, params: &mut dyn Parameters) -> Result<(), StepError>;
 }
 
@@ -24,6 +25,20 @@ impl<T: GradientTransform + ?Sized> GradientTransform for Box<T> {
     fn step(&mut self, lr: f64, params: &mut dyn Parameters) -> Result<(), StepError> {
         (**self).step(lr, params)
     }
+}
+
+/// Checks that every parameter with a value has a gradient. It walks, but reads no element.
+///
+/// # Errors
+/// [`StepError::MissingGradient`] with the names of those that have none.
+pub fn require_gradients(params: &mut dyn Parameters) -> Result<(), StepError> {
+    let mut names = Vec::new();
+    params.visit(&mut |p| {
+        if p.value.is_some() && p.grad.is_none() {
+            names.push(p.name.into());
+        }
+    });
+    if names.is_empty() { Ok(()) } else { Err(StepError::MissingGradient { names }) }
 }
 
 /// Why a [`GradientTransform::step`] could not be done.
@@ -57,6 +72,16 @@ pub enum StepError {
         shape: Vec<usize>,
         /// The shapes that it handles.
         expected: &'static str,
+    },
+    /// Parameters have a value but no gradient: nothing reached them.
+    MissingGradient {
+        /// Their names, in the order of the walk.
+        names: Vec<String>,
+    },
+    /// Parameters belong to no group, and every parameter has to be in one.
+    NoGroup {
+        /// Their names, in the order of the walk.
+        names: Vec<String>,
     },
     /// A parameter has a gradient but the walk shows no value to update.
     MissingValue {
@@ -97,6 +122,14 @@ impl fmt::Display for StepError {
             Self::Shape { name, shape, expected } => {
                 write!(f, "parameter {name}: expected {expected}, its shape is {shape:?}")
             }
+            Self::MissingGradient { names } => {
+                write!(
+                    f,
+                    "no gradient for {}: freeze or hide what should not train",
+                    names.join(", ")
+                )
+            }
+            Self::NoGroup { names } => write!(f, "no group selects {}", names.join(", ")),
             Self::MissingValue { name } => {
                 write!(f, "parameter {name}: there is a gradient but no value to update")
             }
@@ -111,3 +144,21 @@ impl fmt::Display for StepError {
 }
 
 impl core::error::Error for StepError {}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{string::ToString, vec};
+
+    use super::*;
+    use crate::{PresentGradients, VecParam};
+
+    #[test]
+    fn missing_gradients_are_named_all_of_them() {
+        let param = |name: &str| VecParam::new(name, &[1], vec![1.0f32]);
+        let mut params = vec![param("a"), param("b").with_grad(vec![1.0]), param("c")];
+        let error = require_gradients(&mut params).unwrap_err();
+        assert_eq!(error, StepError::MissingGradient { names: vec!["a".into(), "c".into()] });
+        assert!(error.to_string().contains("a, c"), "{error}");
+        assert_eq!(require_gradients(&mut PresentGradients(&mut params)), Ok(()));
+    }
+}

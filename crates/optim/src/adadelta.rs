@@ -5,49 +5,32 @@ use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{at_most_one, non_negative},
-    param::{Value, l2_gradient},
-    rule::{Rule, optimizer, setters},
-    slots::{Slot, Slots, Work},
+    moments::Mean,
+    param::Value,
+    pass::Out,
+    rule::{Direction, Frame, Layout, optimizer},
+    slots::{Slot, Slots},
 };
 
-/// Hyper-parameters of [`Adadelta`], with PyTorch's names and defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct AdadeltaConfig {
-    /// Decay of both running means; 0.9.
-    pub rho: f64,
-    /// Added to both means under their roots; 1e-6.
-    pub eps: f64,
-    /// L2 penalty: this times the parameter is added to its gradient; 0.
-    pub weight_decay: f64,
-    /// Whether to climb instead of to descend; false.
-    pub maximize: bool,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
-}
-
-impl AdadeltaConfig {
+config! {
+    /// Hyper-parameters of [`Adadelta`], with PyTorch's names and defaults.
+    pub struct AdadeltaConfig;
     /// PyTorch's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { rho: 0.9, eps: 1e-6, weight_decay: 0.0, maximize: false, decay_mask: DecayMask::All }
+    pub fn new {
+        /// Decay of both running means; 0.9.
+        rho: f64 = 0.9, with_rho;
+        /// Added to both means under their roots; 1e-6.
+        eps: f64 = 1e-6, with_eps;
+        /// L2 penalty: this times the parameter is added to its gradient; 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Whether to climb instead of to descend; false.
+        maximize: bool = false, with_maximize;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
     }
 }
-
-impl Default for AdadeltaConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(AdadeltaConfig {
-    with_rho => rho: f64,
-    with_eps => eps: f64,
-    with_weight_decay => weight_decay: f64,
-    with_maximize => maximize: bool,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// Adadelta: steps in the units of the parameter, from the ratio of two running root mean squares.
 ///
@@ -88,41 +71,43 @@ impl Adadelta {
     /// # Errors
     /// [`OptimError`] for a rho outside `[0, 1]`, or an eps or weight decay that is negative or not finite.
     pub fn new(config: AdadeltaConfig) -> Result<Self, OptimError> {
-        at_most_one("rho", config.rho)?;
-        non_negative("eps", config.eps)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        Ok(Self { config, slots: Slots::new(&["square_avg", "acc_delta"]) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
 optimizer!(Adadelta, AdadeltaConfig, "`NAME.step`, `NAME.square_avg` and `NAME.acc_delta`.");
 
-impl Rule for AdadeltaConfig {
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
-        let work = T::Work::from_f64;
-        let decay = work(self.decay_mask.decay(self.weight_decay, shape));
-        let sign = work(if self.maximize { -1.0 } else { 1.0 });
-        let (lr, eps) = (work(lr), work(self.eps));
-        let (rho, rest) = (work(self.rho), work(1.0 - self.rho));
-        let [square, delta] = slot.buffers.as_mut_slice() else {
-            unreachable!("Adadelta has two buffers")
-        };
-        let (square, delta) = (T::Work::typed(square), T::Work::typed(delta));
-        for (((p, &g), s), a) in value.iter_mut().zip(grad).zip(square).zip(delta) {
-            let x = p.load();
-            let g = l2_gradient(sign * g.load(), decay, x);
-            *s = rho * *s + rest * (g * g);
-            let step = (*a + eps).sqrt() / (*s + eps).sqrt() * g;
-            *a = rho * *a + rest * (step * step);
-            *p = T::store(x - lr * step);
+impl Layout for AdadeltaConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        at_most_one("rho", self.rho)?;
+        non_negative("eps", self.eps)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["square_avg", "acc_delta"])
+    }
+}
+
+impl Direction for AdadeltaConfig {
+    fn frame(&self) -> Frame {
+        Frame {
+            weight_decay: self.weight_decay,
+            decoupled: false,
+            mask: self.decay_mask,
+            maximize: self.maximize,
         }
+    }
+
+    fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
+        let (mean, eps) = (Mean::new(self.rho), T::Work::from_f64(self.eps));
+        let [square, delta] = slot.typed();
+        out.pass2(square, delta, |g, s, a| {
+            *s = mean.of(*s, g * g);
+            let direction = (*a + eps).sqrt() / (*s + eps).sqrt() * g;
+            *a = mean.of(*a, direction * direction);
+            direction
+        });
     }
 }
 

@@ -7,65 +7,37 @@ use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{non_negative, positive},
-    lanes::sum,
+    lanes::{sum1, sum2},
     param::Value,
-    rule::{Rule, optimizer, setters},
-    slots::{Slot, Slots, Work},
+    pieces::{Rows, in_pieces, in_rows},
+    rule::{Layout, Rule, Turn, optimizer},
+    slots::{Slots, Work},
 };
 
-/// Hyper-parameters of [`Adafactor`], with PyTorch's names and defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct AdafactorConfig {
-    /// The second moment's mean takes a share of `t^beta2_decay` of the new square at update `t`; -0.8.
-    pub beta2_decay: f64,
-    /// Bound of the second moment from below (its square; itself, for the mean of the row sums). `None`,
-    /// the default: machine epsilon of the type that the update is computed in.
-    pub eps1: Option<f64>,
-    /// Least scale of a parameter; 1e-3.
-    pub eps2: f64,
-    /// Root mean square above which an update is scaled down; 1.
-    pub d: f64,
-    /// Decoupled weight decay, scaled by the rate; 0.
-    pub weight_decay: f64,
-    /// Whether to climb instead of to descend; false.
-    pub maximize: bool,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
-}
-
-impl AdafactorConfig {
+config! {
+    /// Hyper-parameters of [`Adafactor`], with PyTorch's names and defaults.
+    pub struct AdafactorConfig;
     /// PyTorch's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            beta2_decay: -0.8,
-            eps1: None,
-            eps2: 1e-3,
-            d: 1.0,
-            weight_decay: 0.0,
-            maximize: false,
-            decay_mask: DecayMask::All,
-        }
+    pub fn new {
+        /// The second moment's mean takes a share of `t^beta2_decay` of the new square at update `t`; -0.8.
+        beta2_decay: f64 = -0.8, with_beta2_decay;
+        /// Bound of the second moment from below (its square; itself, for the mean of the row sums). `None`,
+        /// the default: machine epsilon of the type that the update is computed in.
+        eps1: Option<f64> = None, with_eps1;
+        /// Least scale of a parameter; 1e-3.
+        eps2: f64 = 1e-3, with_eps2;
+        /// Root mean square above which an update is scaled down; 1.
+        d: f64 = 1.0, with_d;
+        /// Decoupled weight decay, scaled by the rate; 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Whether to climb instead of to descend; false.
+        maximize: bool = false, with_maximize;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
     }
 }
-
-impl Default for AdafactorConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(AdafactorConfig {
-    with_beta2_decay => beta2_decay: f64,
-    with_eps1 => eps1: Option<f64>,
-    with_eps2 => eps2: f64,
-    with_d => d: f64,
-    with_weight_decay => weight_decay: f64,
-    with_maximize => maximize: bool,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// Adafactor: the second moment of a matrix from its row and column means, so that the state of an `[m, n]`
 /// parameter is `m + n` numbers; as PyTorch has it.
@@ -112,19 +84,7 @@ impl Adafactor {
     /// [`OptimError`] for a `beta2_decay` above 0, an `eps1` that is not above 0 (a zero gradient would give
     /// NaN), a `d` below 1, or an `eps2` or weight decay that is negative; or any that is not finite.
     pub fn new(config: AdafactorConfig) -> Result<Self, OptimError> {
-        let out_of_range = |name, value, range| Err(OptimError::OutOfRange { name, value, range });
-        if !(config.beta2_decay <= 0.0 && config.beta2_decay.is_finite()) {
-            return out_of_range("beta2_decay", config.beta2_decay, "(-inf, 0]");
-        }
-        if !(config.d >= 1.0 && config.d.is_finite()) {
-            return out_of_range("d", config.d, "[1, inf)");
-        }
-        if let Some(eps1) = config.eps1 {
-            positive("eps1", eps1)?;
-        }
-        non_negative("eps2", config.eps2)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        Ok(Self { config, slots: Slots::new(&["row_var", "col_var", "variance"]) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
@@ -149,7 +109,26 @@ impl Matrices {
     }
 }
 
-impl Rule for AdafactorConfig {
+impl Layout for AdafactorConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        let out_of_range = |name, value, range| Err(OptimError::OutOfRange { name, value, range });
+        if !(self.beta2_decay <= 0.0 && self.beta2_decay.is_finite()) {
+            return out_of_range("beta2_decay", self.beta2_decay, "(-inf, 0]");
+        }
+        if !(self.d >= 1.0 && self.d.is_finite()) {
+            return out_of_range("d", self.d, "[1, inf)");
+        }
+        if let Some(eps1) = self.eps1 {
+            positive("eps1", eps1)?;
+        }
+        non_negative("eps2", self.eps2)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["row_var", "col_var", "variance"])
+    }
+
     fn buffer_len(&self, field: usize, shape: &[usize], len: usize) -> usize {
         match (field, Matrices::of(shape)) {
             (0, Some(m)) => m.batch * m.rows,
@@ -158,66 +137,72 @@ impl Rule for AdafactorConfig {
             _ => 0,
         }
     }
+}
 
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
+impl Rule for AdafactorConfig {
+    fn update<T: Value>(&self, Turn { lr, site, slot, value, grad }: Turn<'_, T>) {
         if value.is_empty() {
             return;
         }
+        let grad = &*grad;
         let t = slot.step as f64;
         let work = T::Work::from_f64;
         let eps1 = self.eps1.unwrap_or_else(epsilon::<T::Work>);
         let rms = |sum: f64| Float::sqrt(sum / value.len() as f64);
-        let scale = self.eps2.max(rms(sum(value.len(), |i| value[i].load() * value[i].load())));
+        let scale = self.eps2.max(rms(sum1(value, |p| p.load() * p.load())));
         let alpha = scale * lr.min(1.0 / Float::sqrt(t));
         let share = work(Float::powf(t, self.beta2_decay));
-        let [row, col, whole] = slot.buffers.as_mut_slice() else {
-            unreachable!("Adafactor has three buffers")
-        };
-        let (row, col, whole) = (T::Work::typed(row), T::Work::typed(col), T::Work::typed(whole));
         let lerp = |old: T::Work, new: T::Work| old + share * (new - old);
         let least = work(eps1 * eps1);
-        let bounded = |v: T::Work| if v < least { least } else { v };
-        let shape_2d = Matrices::of(shape);
-        // 1 / max(mean(R), eps1) of each matrix.
-        let mut row_scales = Vec::new();
-        match shape_2d {
-            Some(m) => {
-                factor(m, grad, row, col, lerp);
-                row_scales.extend(
-                    row.chunks(m.rows)
-                        .map(|r| work(1.0 / (sum(m.rows, |i| r[i]) / m.rows as f64).max(eps1))),
-                );
-            }
-            None => {
-                for (v, &g) in whole.iter_mut().zip(grad) {
-                    *v = lerp(*v, g.load() * g.load());
-                }
-            }
-        }
-        let direction = |i: usize| {
-            let v = match shape_2d {
-                Some(m) => {
-                    let (r, matrix) = (i / m.cols, i / m.cols / m.rows);
-                    row[r] * col[matrix * m.cols + i % m.cols] * row_scales[matrix]
-                }
-                None => whole[i],
-            };
-            grad[i].load() / bounded(v).sqrt()
+        let direction = |g: T, v: T::Work| g.load() / (if v < least { least } else { v }).sqrt();
+        let squared = |g: T, v: T::Work| direction(g, v) * direction(g, v);
+        let shrink = work(1.0 - lr * self.decay_mask.decay(self.weight_decay, site));
+        // The rate for updates of this root mean square, which is bounded.
+        let rate = |length: f64| {
+            let rate = alpha / (length / self.d).max(1.0);
+            work(if self.maximize { -rate } else { rate })
         };
-        let length = rms(sum(value.len(), |i| direction(i) * direction(i)));
-        let rate = alpha / (length / self.d).max(1.0);
-        let rate = work(if self.maximize { -rate } else { rate });
-        let shrink = work(1.0 - lr * self.decay_mask.decay(self.weight_decay, shape));
-        for (i, p) in value.iter_mut().enumerate() {
-            *p = T::store(shrink * p.load() - rate * direction(i));
-        }
+        let moved =
+            |p: T, rate: T::Work, g: T, v| T::store(shrink * p.load() - rate * direction(g, v));
+        let [row, col, whole] = slot.typed::<T::Work, 3>();
+        let Some(m) = Matrices::of(site.shape) else {
+            for (v, g) in whole.iter_mut().zip(grad) {
+                *v = lerp(*v, g.load() * g.load());
+            }
+            let rate = rate(rms(sum2(grad, whole, &squared)));
+            return in_pieces((value, grad, &*whole), &|(value, grad, whole): (_, &[T], &[_])| {
+                let value: &mut [T] = value;
+                for ((p, &g), &v) in value.iter_mut().zip(grad).zip(whole) {
+                    *p = moved(*p, rate, g, v);
+                }
+            });
+        };
+        factor(m, grad, row, col, lerp);
+        // 1 / max(mean(R), eps1) of each matrix.
+        let mean = |r: &[T::Work]| sum1(r, |x| x) / m.rows as f64;
+        let scales: Vec<_> = row.chunks(m.rows).map(|r| work(1.0 / mean(r).max(eps1))).collect();
+        // The second moment of row `r` is the first of these times the second.
+        let factors = |r: usize| {
+            let matrix = r / m.rows;
+            (row[r] * scales[matrix], &col[matrix * m.cols..][..m.cols])
+        };
+        let lengths = grad.chunks(m.cols).enumerate().map(|(r, g)| {
+            let (row, col) = factors(r);
+            sum2(g, col, |g, c| squared(g, row * c))
+        });
+        let rate = rate(rms(lengths.sum()));
+        in_rows(
+            (Rows { data: value, width: m.cols }, 0..m.batch * m.rows),
+            m.cols,
+            &|(value, at): (Rows<'_, T>, core::ops::Range<usize>)| {
+                for (p, r) in value.data.chunks_mut(m.cols).zip(at) {
+                    let (row, col) = factors(r);
+                    for ((p, &g), &c) in p.iter_mut().zip(&grad[r * m.cols..]).zip(col) {
+                        *p = moved(*p, rate, g, row * c);
+                    }
+                }
+            },
+        );
     }
 }
 
@@ -235,14 +220,14 @@ fn factor<T: Value>(
     lerp: impl Fn(T::Work, T::Work) -> T::Work,
 ) {
     let work = T::Work::from_f64;
-    let square = |g: &T| g.load() * g.load();
+    let square = |g: T| g.load() * g.load();
     let matrices = grad.chunks(m.rows * m.cols);
     for ((g, row), col) in matrices.zip(row.chunks_mut(m.rows)).zip(col.chunks_mut(m.cols)) {
         let mut columns = vec![0.0f64; m.cols];
         for (g, r) in g.chunks(m.cols).zip(row) {
-            *r = lerp(*r, work(sum(m.cols, |i| square(&g[i])) / m.cols as f64));
+            *r = lerp(*r, work(sum1(g, square) / m.cols as f64));
             for (total, g) in columns.iter_mut().zip(g) {
-                *total += FloatElement::to_f64(square(g));
+                *total += FloatElement::to_f64(square(*g));
             }
         }
         for (c, total) in col.iter_mut().zip(columns) {

@@ -5,59 +5,33 @@ use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::non_negative,
-    param::{Value, l2_gradient},
-    rule::{Rule, optimizer, setters},
-    slots::{Slot, Slots, Work},
+    param::Value,
+    pass::Out,
+    rule::{Direction, Frame, Layout, optimizer},
+    slots::{Slot, Slots},
 };
 
-/// Hyper-parameters of [`Adagrad`], with PyTorch's names and defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct AdagradConfig {
-    /// The rate of update `t` (from 1) is divided by `1 + (t - 1) lr_decay`; 0.
-    pub lr_decay: f64,
-    /// L2 penalty: this times the parameter is added to its gradient; 0.
-    pub weight_decay: f64,
-    /// What the sums of squares start from; 0.
-    pub initial_accumulator_value: f64,
-    /// Added to the root in the denominator; 1e-10.
-    pub eps: f64,
-    /// Whether to climb instead of to descend; false.
-    pub maximize: bool,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
-}
-
-impl AdagradConfig {
+config! {
+    /// Hyper-parameters of [`Adagrad`], with PyTorch's names and defaults.
+    pub struct AdagradConfig;
     /// PyTorch's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            lr_decay: 0.0,
-            weight_decay: 0.0,
-            initial_accumulator_value: 0.0,
-            eps: 1e-10,
-            maximize: false,
-            decay_mask: DecayMask::All,
-        }
+    pub fn new {
+        /// The rate of update `t` (from 1) is divided by `1 + (t - 1) lr_decay`; 0.
+        lr_decay: f64 = 0.0, with_lr_decay;
+        /// L2 penalty: this times the parameter is added to its gradient; 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// What the sums of squares start from; 0.
+        initial_accumulator_value: f64 = 0.0, with_initial_accumulator_value;
+        /// Added to the root in the denominator; 1e-10.
+        eps: f64 = 1e-10, with_eps;
+        /// Whether to climb instead of to descend; false.
+        maximize: bool = false, with_maximize;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
     }
 }
-
-impl Default for AdagradConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(AdagradConfig {
-    with_lr_decay => lr_decay: f64,
-    with_weight_decay => weight_decay: f64,
-    with_initial_accumulator_value => initial_accumulator_value: f64,
-    with_eps => eps: f64,
-    with_maximize => maximize: bool,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// Adagrad: each element's rate falls with the sum of its squared gradients, as PyTorch has it.
 ///
@@ -96,40 +70,47 @@ impl Adagrad {
     /// # Errors
     /// [`OptimError`] for a hyper-parameter that is negative or not finite.
     pub fn new(config: AdagradConfig) -> Result<Self, OptimError> {
-        non_negative("lr_decay", config.lr_decay)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        non_negative("initial_accumulator_value", config.initial_accumulator_value)?;
-        non_negative("eps", config.eps)?;
-        Ok(Self { config, slots: Slots::new(&["sum"]) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
 optimizer!(Adagrad, AdagradConfig, "`NAME.step` and `NAME.sum`.");
 
-impl Rule for AdagradConfig {
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
-        let work = T::Work::from_f64;
-        let decay = work(self.decay_mask.decay(self.weight_decay, shape));
-        let sign = work(if self.maximize { -1.0 } else { 1.0 });
-        let rate = work(lr / (1.0 + (slot.step - 1) as f64 * self.lr_decay));
-        let eps = work(self.eps);
-        let sum = T::Work::typed(&mut slot.buffers[0]);
-        if slot.step == 1 {
-            sum.fill(work(self.initial_accumulator_value));
+impl Layout for AdagradConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        non_negative("lr_decay", self.lr_decay)?;
+        non_negative("weight_decay", self.weight_decay)?;
+        non_negative("initial_accumulator_value", self.initial_accumulator_value)?;
+        non_negative("eps", self.eps)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["sum"])
+    }
+}
+
+impl Direction for AdagradConfig {
+    fn frame(&self) -> Frame {
+        Frame {
+            weight_decay: self.weight_decay,
+            decoupled: false,
+            mask: self.decay_mask,
+            maximize: self.maximize,
         }
-        for ((p, &g), s) in value.iter_mut().zip(grad).zip(sum) {
-            let x = p.load();
-            let g = l2_gradient(sign * g.load(), decay, x);
+    }
+
+    fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
+        let first = slot.step == 1;
+        let scale = T::Work::from_f64(1.0 / (1.0 + (slot.step - 1) as f64 * self.lr_decay));
+        let eps = T::Work::from_f64(self.eps);
+        let [sum] = slot.typed();
+        if first {
+            sum.fill(T::Work::from_f64(self.initial_accumulator_value));
+        }
+        out.pass1(sum, |g, s| {
             *s = *s + g * g;
-            *p = T::store(x - rate * (g / (s.sqrt() + eps)));
-        }
+            scale * (g / (s.sqrt() + eps))
+        });
     }
 }
 

@@ -5,64 +5,34 @@ use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{below_one, non_negative},
-    param::{Value, l2_gradient},
-    rule::{Rule, optimizer, setters},
-    slots::{Slot, Slots, Work},
+    moments::{Mean, bias},
+    param::Value,
+    pass::Out,
+    rule::{Direction, Frame, Layout, optimizer},
+    slots::{Slot, Slots},
 };
 
-/// Hyper-parameters of [`Adamax`], with PyTorch's names and defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct AdamaxConfig {
-    /// Decay of the running mean of gradients; 0.9.
-    pub beta1: f64,
-    /// Decay of the running maximum; 0.999.
-    pub beta2: f64,
-    /// Added to each gradient's absolute value; 1e-8.
-    pub eps: f64,
-    /// L2 penalty: this times the parameter is added to its gradient; 0.
-    pub weight_decay: f64,
-    /// Whether to climb instead of to descend; false.
-    pub maximize: bool,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
-}
-
-impl AdamaxConfig {
+config! {
+    /// Hyper-parameters of [`Adamax`], with PyTorch's names and defaults.
+    pub struct AdamaxConfig;
     /// PyTorch's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            maximize: false,
-            decay_mask: DecayMask::All,
-        }
-    }
-
-    /// Sets both decay rates.
-    #[must_use]
-    pub fn with_betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.beta1, self.beta2) = (beta1, beta2);
-        self
+    pub fn new {
+        /// Decay of the running mean of gradients; 0.9.
+        beta1: f64 = 0.9, with_beta1;
+        /// Decay of the running maximum; 0.999.
+        beta2: f64 = 0.999, with_beta2;
+        /// Added to each gradient's absolute value; 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// L2 penalty: this times the parameter is added to its gradient; 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Whether to climb instead of to descend; false.
+        maximize: bool = false, with_maximize;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
     }
 }
-
-impl Default for AdamaxConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(AdamaxConfig {
-    with_eps => eps: f64,
-    with_weight_decay => weight_decay: f64,
-    with_maximize => maximize: bool,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// Adamax: Adam with the infinity norm in place of the second moment, as PyTorch has it.
 ///
@@ -102,44 +72,47 @@ impl Adamax {
     /// # Errors
     /// [`OptimError`] for a beta outside `[0, 1)` or an eps or weight decay that is negative or not finite.
     pub fn new(config: AdamaxConfig) -> Result<Self, OptimError> {
-        below_one("beta1", config.beta1)?;
-        below_one("beta2", config.beta2)?;
-        non_negative("eps", config.eps)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        Ok(Self { config, slots: Slots::new(&["exp_avg", "exp_inf"]) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
 optimizer!(Adamax, AdamaxConfig, "`NAME.step`, `NAME.exp_avg` and `NAME.exp_inf`.");
 
-impl Rule for AdamaxConfig {
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
-        let work = T::Work::from_f64;
-        let decay = work(self.decay_mask.decay(self.weight_decay, shape));
-        let sign = work(if self.maximize { -1.0 } else { 1.0 });
-        let rate = work(lr / (1.0 - Float::powf(self.beta1, slot.step as f64)));
-        let (beta1, rest1) = (work(self.beta1), work(1.0 - self.beta1));
-        let (beta2, eps) = (work(self.beta2), work(self.eps));
-        let [mean, max] = slot.buffers.as_mut_slice() else {
-            unreachable!("Adamax has two buffers")
-        };
-        let (mean, max) = (T::Work::typed(mean), T::Work::typed(max));
-        for (((p, &g), m), u) in value.iter_mut().zip(grad).zip(mean).zip(max) {
-            let x = p.load();
-            let g = l2_gradient(sign * g.load(), decay, x);
-            *m = beta1 * *m + rest1 * g;
+impl Layout for AdamaxConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        below_one("beta1", self.beta1)?;
+        below_one("beta2", self.beta2)?;
+        non_negative("eps", self.eps)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["exp_avg", "exp_inf"])
+    }
+}
+
+impl Direction for AdamaxConfig {
+    fn frame(&self) -> Frame {
+        Frame {
+            weight_decay: self.weight_decay,
+            decoupled: false,
+            mask: self.decay_mask,
+            maximize: self.maximize,
+        }
+    }
+
+    fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
+        let scale = T::Work::from_f64(1.0 / bias(self.beta1, slot.step));
+        let mean = Mean::new(self.beta1);
+        let (beta2, eps) = (T::Work::from_f64(self.beta2), T::Work::from_f64(self.eps));
+        let [first, max] = slot.typed();
+        out.pass2(first, max, |g, m, u| {
+            *m = mean.of(*m, g);
             let (old, new) = (beta2 * *u, g.abs() + eps);
             // Not `max`: a NaN has to come through.
             *u = if old > new || old.is_nan() { old } else { new };
-            *p = T::store(x - rate * (*m / *u));
-        }
+            scale * (*m / *u)
+        });
     }
 }
 

@@ -11,8 +11,9 @@ type Select = Box<dyn Fn(&str, &[usize], ParamKind) -> bool + Send + Sync>;
 
 /// A transform that sees only the parameters that a predicate selects, at its own share of the rate.
 ///
-/// Parameter groups as PyTorch has them are a [`Chain`](crate::Chain) of groups. Make the predicates
-/// exclude one another: a parameter in two groups is updated by both.
+/// In [`Groups`](crate::Groups) every parameter is in exactly one of them. In a [`Chain`](crate::Chain) a group is a
+/// mask: a stage for some parameters only. Parameters that it does not select are none of its business, with or
+/// without a gradient.
 pub struct Group<T> {
     select: Select,
     lr_scale: f64,
@@ -33,6 +34,16 @@ impl<T: GradientTransform> Group<T> {
     pub fn with_lr_scale(mut self, lr_scale: f64) -> Self {
         self.lr_scale = lr_scale;
         self
+    }
+
+    pub(crate) fn selects(&self, name: &str, shape: &[usize], kind: ParamKind) -> bool {
+        (self.select)(name, shape, kind)
+    }
+
+    /// The same group with another transform.
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Group<U> {
+        let Self { select, lr_scale, transform } = self;
+        Group { select, lr_scale, transform: f(transform) }
     }
 }
 

@@ -1,59 +1,38 @@
 //! LAMB.
 
 use gradus_core::FloatElement;
-use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{below_one, non_negative},
-    lanes::sum,
+    lanes::{sum1, sum3},
+    moments::Moments,
     param::Value,
-    rule::{Rule, optimizer, setters},
-    slots::{Slot, Slots, Work},
+    pass::{Around, decayed},
+    pieces::in_pieces,
+    rule::{Layout, Rule, Turn, optimizer},
+    slots::Slots,
+    trust_ratio::trust_ratio,
 };
 
-/// Hyper-parameters of [`Lamb`], with optax's defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct LambConfig {
-    /// Decay of the running mean of gradients; 0.9.
-    pub beta1: f64,
-    /// Decay of the running mean of squared gradients; 0.999.
-    pub beta2: f64,
-    /// Added to the root in the denominator, after bias correction; 1e-6.
-    pub eps: f64,
-    /// Weight decay, part of the update whose length is then fixed; 0.
-    pub weight_decay: f64,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
-}
-
-impl LambConfig {
+config! {
+    /// Hyper-parameters of [`Lamb`], with optax's defaults.
+    pub struct LambConfig;
     /// optax's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.0, decay_mask: DecayMask::All }
-    }
-
-    /// Sets both decay rates.
-    #[must_use]
-    pub fn with_betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.beta1, self.beta2) = (beta1, beta2);
-        self
-    }
-}
-
-impl Default for LambConfig {
-    fn default() -> Self {
-        Self::new()
+    pub fn new {
+        /// Decay of the running mean of gradients; 0.9.
+        beta1: f64 = 0.9, with_beta1;
+        /// Decay of the running mean of squared gradients; 0.999.
+        beta2: f64 = 0.999, with_beta2;
+        /// Added to the root in the denominator, after bias correction; 1e-6.
+        eps: f64 = 1e-6, with_eps;
+        /// Weight decay, part of the update whose length is then fixed; 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
     }
 }
-
-setters!(LambConfig {
-    with_eps => eps: f64,
-    with_weight_decay => weight_decay: f64,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// LAMB: Adam whose update of each parameter has the length of that parameter times the rate, for very
 /// large batches.
@@ -96,55 +75,49 @@ impl Lamb {
     /// # Errors
     /// [`OptimError`] for a beta outside `[0, 1)` or an eps or weight decay that is negative or not finite.
     pub fn new(config: LambConfig) -> Result<Self, OptimError> {
-        below_one("beta1", config.beta1)?;
-        below_one("beta2", config.beta2)?;
-        non_negative("eps", config.eps)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        Ok(Self { config, slots: Slots::new(&["exp_avg", "exp_avg_sq"]) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
 optimizer!(Lamb, LambConfig, "`NAME.step`, `NAME.exp_avg` and `NAME.exp_avg_sq`.");
 
+impl Layout for LambConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        below_one("beta1", self.beta1)?;
+        below_one("beta2", self.beta2)?;
+        non_negative("eps", self.eps)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["exp_avg", "exp_avg_sq"])
+    }
+}
+
 impl Rule for LambConfig {
-    /// Two passes: the length of the update has to be known before it is made.
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
-        let work = T::Work::from_f64;
-        let bias = |beta: f64| 1.0 - Float::powf(beta, slot.step as f64);
-        let decay = work(self.decay_mask.decay(self.weight_decay, shape));
-        let mean_scale = work(1.0 / bias(self.beta1));
-        let root_scale = work(1.0 / Float::sqrt(bias(self.beta2)));
-        let (beta1, rest1) = (work(self.beta1), work(1.0 - self.beta1));
-        let (beta2, rest2) = (work(self.beta2), work(1.0 - self.beta2));
-        let eps = work(self.eps);
-        let [mean, square] = slot.buffers.as_mut_slice() else {
-            unreachable!("LAMB has two buffers")
-        };
-        let (mean, square) = (T::Work::typed(mean), T::Work::typed(square));
-        for ((&g, m), v) in grad.iter().zip(&mut *mean).zip(&mut *square) {
-            let g = g.load();
-            *m = beta1 * *m + rest1 * g;
-            *v = beta2 * *v + rest2 * (g * g);
-        }
-        let step = |i: usize, x: T::Work| {
-            mean_scale * mean[i] / (square[i].sqrt() * root_scale + eps) + decay * x
-        };
+    /// Three passes: the length of the update has to be known before it is made.
+    fn update<T: Value>(&self, Turn { lr, site, slot, value, grad }: Turn<'_, T>) {
+        let k = Moments::<T::Work>::new(self.beta1, self.beta2, self.eps, slot.step);
+        let decay = T::Work::from_f64(self.decay_mask.decay(self.weight_decay, site));
+        let [m, v] = slot.typed::<T::Work, 2>();
+        in_pieces((&*grad, &mut *m, &mut *v), &|(grad, m, v): (&[T], _, _)| {
+            for ((g, m), v) in grad.iter().zip::<&mut [_]>(m).zip::<&mut [_]>(v) {
+                k.advance(m, v, g.load());
+            }
+        });
+        let (m, v) = (&*m, &*v);
+        let direction = |m: T::Work, v: T::Work, p: T::Work| decayed(k.direction(m, v), decay, p);
         let squared = |x: T::Work| x * x;
-        let param = sum(value.len(), |i| squared(value[i].load()));
-        let length = sum(value.len(), |i| squared(step(i, value[i].load())));
-        let ratio = if param == 0.0 || length == 0.0 { 1.0 } else { Float::sqrt(param / length) };
-        let rate = work(lr * ratio);
-        for (i, p) in value.iter_mut().enumerate() {
-            let x = p.load();
-            *p = T::store(x - rate * step(i, x));
-        }
+        let param = sum1(value, |p| squared(p.load()));
+        let length = sum3(m, v, value, |m, v, p| squared(direction(m, v, p.load())));
+        let ratio = T::Work::from_f64(trust_ratio(1.0, param, length, 0.0));
+        let around = Around::new(lr, false, 0.0, false);
+        in_pieces((value, m, v), &|(value, m, v): (&mut [T], &[_], &[_])| {
+            for ((p, &m), &v) in value.iter_mut().zip(m).zip(v) {
+                let x = p.load();
+                *p = T::store(around.moved(x, ratio * direction(m, v, x)));
+            }
+        });
     }
 }
 

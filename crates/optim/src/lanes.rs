@@ -12,34 +12,39 @@ fn fold<W: Work>(lanes: [W; LANES]) -> f64 {
     lanes.iter().fold(0.0, |s, &x| s + FloatElement::to_f64(x))
 }
 
-/// `term(0) + .. + term(len - 1)`.
-#[inline(always)]
-pub(crate) fn sum<W: Work>(len: usize, term: impl Fn(usize) -> W) -> f64 {
-    let mut total = 0.0;
-    for start in (0..len).step_by(BLOCK) {
-        let mut lanes = [W::zero(); LANES];
-        for i in start..len.min(start + BLOCK) {
-            lanes[i % LANES] = lanes[i % LANES] + term(i);
-        }
-        total += fold(lanes);
-    }
-    total
-}
-
-/// The inner product of two slices of one length.
-#[inline]
-pub(crate) fn dot<W: Work>(a: &[W], b: &[W]) -> f64 {
-    let mut total = 0.0;
-    for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
-        let mut lanes = [W::zero(); LANES];
-        for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-            for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-                *lane = *lane + a * b;
+/// For each number of slices, all of one length, a sum over their elements side by side.
+macro_rules! sums {
+    ($($sum:ident($($slice:ident: $t:ident),*), $len:ident;)*) => {$(
+        /// The sum of `term(element..)`.
+        #[inline]
+        pub(crate) fn $sum<W: Work, $($t: Copy),*>(
+            $($slice: &[$t],)*
+            term: impl Fn($($t),*) -> W,
+        ) -> f64 {
+            let mut total = 0.0;
+            for start in (0..$len.len()).step_by(BLOCK) {
+                let end = $len.len().min(start + BLOCK);
+                $(let $slice = $slice[start..end].as_chunks::<LANES>();)*
+                let mut lanes = [W::zero(); LANES];
+                for i in 0..$len.0.len() {
+                    $(let $slice = &$slice.0[i];)*
+                    for l in 0..LANES {
+                        lanes[l] = lanes[l] + term($($slice[l]),*);
+                    }
+                }
+                for i in 0..$len.1.len() {
+                    lanes[i] = lanes[i] + term($($slice.1[i]),*);
+                }
+                total += fold(lanes);
             }
+            total
         }
-        total += fold(lanes);
-    }
-    total
+    )*};
+}
+sums! {
+    sum1(a: A), a;
+    sum2(a: A, b: B), a;
+    sum3(a: A, b: B, c: C), a;
 }
 
 #[cfg(test)]
@@ -54,8 +59,9 @@ mod tests {
             for at in 0..len {
                 let mut x = vec![0.0f32; len];
                 x[at] = 3.0;
-                assert_eq!(dot(&x, &x), 9.0, "{len} {at}");
-                assert_eq!(sum(len, |i| x[i]), 3.0, "{len} {at}");
+                assert_eq!(sum1(&x, |x| x), 3.0, "{len} {at}");
+                assert_eq!(sum2(&x, &x, |x, y| x * y), 9.0, "{len} {at}");
+                assert_eq!(sum3(&x, &x, &x, |x, y, z| x * y * z), 27.0, "{len} {at}");
             }
         }
     }

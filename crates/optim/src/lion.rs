@@ -1,54 +1,31 @@
 //! Lion.
 
-use gradus_core::FloatElement;
-
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{below_one, non_negative},
+    moments::Mean,
     param::Value,
-    rule::{Rule, optimizer, setters},
+    pass::Out,
+    rule::{Direction, Frame, Layout, optimizer},
     slots::{Slot, Slots, Work},
 };
 
-/// Hyper-parameters of [`Lion`], with optax's defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct LionConfig {
-    /// Share of the momentum in the direction; 0.9.
-    pub beta1: f64,
-    /// Decay of the momentum; 0.99.
-    pub beta2: f64,
-    /// Decoupled weight decay, scaled by the rate; 1e-3.
-    pub weight_decay: f64,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
-}
-
-impl LionConfig {
+config! {
+    /// Hyper-parameters of [`Lion`], with optax's defaults.
+    pub struct LionConfig;
     /// optax's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { beta1: 0.9, beta2: 0.99, weight_decay: 1e-3, decay_mask: DecayMask::All }
-    }
-
-    /// Sets both decay rates.
-    #[must_use]
-    pub fn with_betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.beta1, self.beta2) = (beta1, beta2);
-        self
-    }
-}
-
-impl Default for LionConfig {
-    fn default() -> Self {
-        Self::new()
+    pub fn new {
+        /// Share of the momentum in the direction; 0.9.
+        beta1: f64 = 0.9, with_beta1;
+        /// Decay of the momentum; 0.99.
+        beta2: f64 = 0.99, with_beta2;
+        /// Decoupled weight decay, scaled by the rate; 1e-3.
+        weight_decay: f64 = 1e-3, with_weight_decay;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
     }
 }
-
-setters!(LionConfig {
-    with_weight_decay => weight_decay: f64,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// Lion: the sign of an interpolated momentum; one buffer, and every element moves by the rate.
 ///
@@ -89,42 +66,49 @@ impl Lion {
     /// # Errors
     /// [`OptimError`] for a beta outside `[0, 1)` or a weight decay that is negative or not finite.
     pub fn new(config: LionConfig) -> Result<Self, OptimError> {
-        below_one("beta1", config.beta1)?;
-        below_one("beta2", config.beta2)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        Ok(Self { config, slots: Slots::new(&["exp_avg"]) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
 optimizer!(Lion, LionConfig, "`NAME.step` and `NAME.exp_avg`.");
 
-/// -1, 0 or 1 (the `signum` of a float has no 0); NaN of NaN.
-fn sign<W: Work>(x: W) -> W {
-    if x == W::zero() { x } else { x.signum() }
+impl Layout for LionConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        below_one("beta1", self.beta1)?;
+        below_one("beta2", self.beta2)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["exp_avg"])
+    }
 }
 
-impl Rule for LionConfig {
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
-        let work = T::Work::from_f64;
-        let decay = work(self.decay_mask.decay(self.weight_decay, shape));
-        let lr = work(lr);
-        let (beta1, rest1) = (work(self.beta1), work(1.0 - self.beta1));
-        let (beta2, rest2) = (work(self.beta2), work(1.0 - self.beta2));
-        let momentum = T::Work::typed(&mut slot.buffers[0]);
-        for ((p, &g), m) in value.iter_mut().zip(grad).zip(momentum) {
-            let (x, g) = (p.load(), g.load());
-            let direction = sign(beta1 * *m + rest1 * g);
-            *p = T::store(x - lr * (direction + decay * x));
-            *m = beta2 * *m + rest2 * g;
+impl Direction for LionConfig {
+    fn frame(&self) -> Frame {
+        Frame {
+            weight_decay: self.weight_decay,
+            decoupled: true,
+            mask: self.decay_mask,
+            maximize: false,
         }
     }
+
+    fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
+        let (direction, kept) = (Mean::new(self.beta1), Mean::new(self.beta2));
+        let [momentum] = slot.typed();
+        out.pass1(momentum, |g, m| {
+            let u = sign(direction.of(*m, g));
+            *m = kept.of(*m, g);
+            u
+        });
+    }
+}
+
+/// -1, 0 or 1 (the `signum` of a float has no 0); NaN of NaN.
+#[inline(always)]
+pub(crate) fn sign<W: Work>(x: W) -> W {
+    if x == W::zero() { x } else { x.signum() }
 }
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
 //! Muon.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 use gradus_core::{FloatElement, StepError};
 use num_traits::Float;
 
 use crate::{
-    OptimError,
+    DecayMask, OptimError,
+    config::config,
     error::{finite, non_negative, positive},
-    lanes::dot,
-    param::Value,
-    rule::{Rule, optimizer, setters},
+    lanes::sum1,
+    matrix::{add_product, transposed},
+    moments::Mean,
+    param::{Site, Value},
+    pass::Out,
+    rule::{Direction, Frame, Layout, optimizer},
     slots::{Slot, Slots, Work},
 };
 
@@ -38,57 +42,27 @@ impl MuonScale {
     }
 }
 
-/// Hyper-parameters of [`Muon`], with PyTorch's names and defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct MuonConfig {
-    /// Decoupled weight decay, scaled by the rate (without `scale`); 0.1.
-    pub weight_decay: f64,
-    /// Decay of the running mean of gradients; 0.95.
-    pub momentum: f64,
-    /// Whether to look ahead along the momentum; true.
-    pub nesterov: bool,
-    /// Coefficients a, b, c of the Newton-Schulz iteration; 3.4445, -4.775, 2.0315.
-    pub ns_coefficients: [f64; 3],
-    /// Least norm that the update is divided by before the iteration; 1e-7.
-    pub eps: f64,
-    /// Iterations; 5.
-    pub ns_steps: usize,
-    /// How the rate depends on the shape (PyTorch's `adjust_lr_fn`); the original way.
-    pub scale: MuonScale,
-}
-
-impl MuonConfig {
+config! {
+    /// Hyper-parameters of [`Muon`], with PyTorch's names and defaults.
+    pub struct MuonConfig;
     /// PyTorch's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            weight_decay: 0.1,
-            momentum: 0.95,
-            nesterov: true,
-            ns_coefficients: [3.4445, -4.775, 2.0315],
-            eps: 1e-7,
-            ns_steps: 5,
-            scale: MuonScale::Original,
-        }
+    pub fn new {
+        /// Decoupled weight decay, scaled by the rate (without `scale`); 0.1.
+        weight_decay: f64 = 0.1, with_weight_decay;
+        /// Decay of the running mean of gradients; 0.95.
+        momentum: f64 = 0.95, with_momentum;
+        /// Whether to look ahead along the momentum; true.
+        nesterov: bool = true, with_nesterov;
+        /// Coefficients a, b, c of the Newton-Schulz iteration; 3.4445, -4.775, 2.0315.
+        ns_coefficients: [f64; 3] = [3.4445, -4.775, 2.0315], with_ns_coefficients;
+        /// Least norm that the update is divided by before the iteration; 1e-7.
+        eps: f64 = 1e-7, with_eps;
+        /// Iterations; 5.
+        ns_steps: usize = 5, with_ns_steps;
+        /// How the rate depends on the shape (PyTorch's `adjust_lr_fn`); the original way.
+        scale: MuonScale = MuonScale::Original, with_scale;
     }
 }
-
-impl Default for MuonConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(MuonConfig {
-    with_weight_decay => weight_decay: f64,
-    with_momentum => momentum: f64,
-    with_nesterov => nesterov: bool,
-    with_ns_coefficients => ns_coefficients: [f64; 3],
-    with_eps => eps: f64,
-    with_ns_steps => ns_steps: usize,
-    with_scale => scale: MuonScale,
-});
 
 /// Muon: momentum whose singular values are all brought near 1, for the matrices of a network's hidden layers.
 ///
@@ -102,7 +76,7 @@ setters!(MuonConfig {
 /// ```
 ///
 /// The iteration runs in the type of the update, f32 or f64 (PyTorch's runs in bf16). It costs
-/// `ns_steps (4 A B + 2 A^2) A` flops for A <= B. Give it the matrices, and everything else (embeddings,
+/// `ns_steps (4 B + 2 A) A^2` flops for A <= B. Give it the matrices, and everything else (embeddings,
 /// the output layer, vectors) to AdamW, through [`Group`](crate::Group)s in a [`Chain`](crate::Chain).
 ///
 /// A parameter that has not two dimensions is a [`StepError::Shape`].
@@ -137,56 +111,61 @@ impl Muon {
     /// [`OptimError`] for a hyper-parameter that is not finite, a momentum or weight decay that is negative,
     /// or an eps that is not above 0 (a zero gradient would give NaN).
     pub fn new(config: MuonConfig) -> Result<Self, OptimError> {
-        non_negative("weight_decay", config.weight_decay)?;
-        non_negative("momentum", config.momentum)?;
-        positive("eps", config.eps)?;
-        for c in config.ns_coefficients {
-            finite("ns_coefficients", c)?;
-        }
-        Ok(Self { config, slots: Slots::new(&["momentum_buffer"]) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
 optimizer!(Muon, MuonConfig, "`NAME.step` and `NAME.momentum_buffer`.");
 
-impl Rule for MuonConfig {
-    fn accepts(&self, name: &str, shape: &[usize]) -> Result<(), StepError> {
+impl Layout for MuonConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        non_negative("weight_decay", self.weight_decay)?;
+        non_negative("momentum", self.momentum)?;
+        positive("eps", self.eps)?;
+        self.ns_coefficients.iter().try_for_each(|&c| finite("ns_coefficients", c))
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["momentum_buffer"])
+    }
+
+    fn accepts(&self, Site { name, shape, .. }: Site<'_>) -> Result<(), StepError> {
         if shape.len() == 2 {
             return Ok(());
         }
         let expected = "a matrix (two dimensions)";
         Err(StepError::Shape { name: name.into(), shape: shape.to_vec(), expected })
     }
+}
 
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
+impl Direction for MuonConfig {
+    fn frame(&self) -> Frame {
+        Frame {
+            weight_decay: self.weight_decay,
+            decoupled: true,
+            mask: DecayMask::All,
+            maximize: false,
+        }
+    }
+
+    fn send<T: Value>(&self, out: Out<'_, T>, shape: &[usize], slot: &mut Slot) {
         let &[rows, cols] = shape else { unreachable!("accepts() lets only matrices through") };
-        if value.is_empty() {
+        if rows == 0 || cols == 0 {
             return;
         }
-        let work = T::Work::from_f64;
-        let (momentum, rest) = (work(self.momentum), work(1.0 - self.momentum));
-        let buffer = T::Work::typed(&mut slot.buffers[0]);
-        let mut update: Vec<T::Work> = Vec::with_capacity(value.len());
-        for (b, g) in buffer.iter_mut().zip(grad) {
+        let mean = Mean::new(self.momentum);
+        let [buffer] = slot.typed();
+        let momentum = buffer.iter_mut().zip(out.gradient()).map(|(b, g)| {
             let g = g.load();
-            *b = momentum * *b + rest * g;
-            update.push(if self.nesterov { momentum * *b + rest * g } else { *b });
-        }
+            *b = mean.of(*b, g);
+            if self.nesterov { mean.of(*b, g) } else { *b }
+        });
+        let update: Vec<T::Work> = momentum.collect();
         let wide = if rows > cols { transposed(&update, rows, cols) } else { update };
         let x = self.orthogonalized(wide, rows.min(cols), rows.max(cols));
-        let x = if rows > cols { transposed(&x, cols, rows) } else { x };
-        let shrink = work(1.0 - lr * self.weight_decay);
-        let rate = work(lr * self.scale.factor(rows, cols));
-        for (p, x) in value.iter_mut().zip(x) {
-            *p = T::store(shrink * p.load() - rate * x);
-        }
+        let mut x = if rows > cols { transposed(&x, cols, rows) } else { x };
+        let scale = T::Work::from_f64(self.scale.factor(rows, cols));
+        out.pass1(&mut x, |_, x| scale * *x);
     }
 }
 
@@ -194,45 +173,28 @@ impl MuonConfig {
     /// The Newton-Schulz iteration on a `[rows, cols]` matrix, rows <= cols.
     fn orthogonalized<W: Work>(&self, mut x: Vec<W>, rows: usize, cols: usize) -> Vec<W> {
         let [a, b, c] = self.ns_coefficients.map(W::from_f64);
-        let scale = W::from_f64(1.0 / Float::sqrt(dot(&x, &x)).max(self.eps));
+        let scale = W::from_f64(1.0 / Float::sqrt(sum1(&x, |x| x * x)).max(self.eps));
         x.iter_mut().for_each(|v| *v = *v * scale);
-        let mut next = vec![W::zero(); x.len()];
         for _ in 0..self.ns_steps {
-            let gram = times_transposed(&x, &x, rows, cols);
-            // The Gram matrix is symmetric: its square is its product with its own transpose.
-            let square = times_transposed(&gram, &gram, rows, rows);
-            for (r, next) in next.chunks_mut(cols).enumerate() {
-                for (n, &v) in next.iter_mut().zip(&x[r * cols..]) {
-                    *n = a * v;
-                }
-                for (k, row) in x.chunks(cols).enumerate() {
-                    let factor = b * gram[r * rows + k] + c * square[r * rows + k];
-                    for (n, &v) in next.iter_mut().zip(row) {
-                        *n = *n + factor * v;
-                    }
-                }
+            let mut gram = alloc::vec![W::zero(); rows * rows];
+            add_product(&mut gram, &x, &transposed(&x, rows, cols), cols, rows);
+            let mut square = alloc::vec![W::zero(); rows * rows];
+            add_product(&mut square, &gram, &gram, rows, rows);
+            for (s, &g) in square.iter_mut().zip(&gram) {
+                *s = b * g + c * *s;
             }
-            core::mem::swap(&mut x, &mut next);
+            let mut next: Vec<W> = x.iter().map(|&v| a * v).collect();
+            add_product(&mut next, &square, &x, rows, cols);
+            x = next;
         }
         x
     }
 }
 
-/// `a b^T` of two `[rows, cols]` matrices.
-fn times_transposed<W: Work>(a: &[W], b: &[W], rows: usize, cols: usize) -> Vec<W> {
-    let mut product = Vec::with_capacity(rows * rows);
-    for a in a.chunks(cols) {
-        product.extend(b.chunks(cols).map(|b| W::from_f64(dot(a, b))));
-    }
-    product
-}
-
-fn transposed<W: Work>(x: &[W], rows: usize, cols: usize) -> Vec<W> {
-    (0..cols).flat_map(|c| (0..rows).map(move |r| x[r * cols + c])).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use gradus_core::{GradientTransform, VecParam};
 
     use super::*;
@@ -266,8 +228,10 @@ mod tests {
         let scale = MuonScale::MatchRmsAdamW;
         let a = moved(exact().with_scale(scale), &[2, 3], &wide);
         let b = moved(exact().with_scale(scale), &[3, 2], &tall);
-        assert_eq!(transposed(&a, 2, 3), b);
-        let norm = dot(&a[..3], &a[..3]);
+        for (a, b) in transposed(&a, 2, 3).iter().zip(&b) {
+            assert!((a - b).abs() < 1e-15, "{a} {b}");
+        }
+        let norm = sum1(&a[..3], |x| x * x);
         assert!((norm - 0.04 * 3.0).abs() < 1e-12, "{norm}");
     }
 

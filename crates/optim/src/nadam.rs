@@ -5,78 +5,46 @@ use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{below_one, non_negative},
-    param::{Value, l2_gradient},
-    rule::{Rule, optimizer, setters},
+    moments::Moments,
+    param::Value,
+    pass::Out,
+    rule::{Direction, Frame, Layout, optimizer},
     slots::{Slot, Slots, Work},
 };
 
-/// Hyper-parameters of [`NAdam`], with PyTorch's names and defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct NAdamConfig {
-    /// Decay of the running mean of gradients, reached as the momentum warms up; 0.9.
-    pub beta1: f64,
-    /// Decay of the running mean of squared gradients; 0.999.
-    pub beta2: f64,
-    /// Added to the root in the denominator; 1e-8.
-    pub eps: f64,
-    /// Weight decay, coupled or decoupled; 0.
-    pub weight_decay: f64,
-    /// How fast the momentum warms up; 4e-3.
-    pub momentum_decay: f64,
-    /// Whether the decay shrinks the parameter by `lr weight_decay` instead of being added to the
-    /// gradient; false.
-    pub decoupled_weight_decay: bool,
-    /// Whether to climb instead of to descend; false.
-    pub maximize: bool,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
+config! {
+    /// Hyper-parameters of [`NAdam`], with PyTorch's names and defaults.
+    pub struct NAdamConfig;
+    /// PyTorch's defaults.
+    pub fn new {
+        /// Decay of the running mean of gradients, reached as the momentum warms up; 0.9.
+        beta1: f64 = 0.9, with_beta1;
+        /// Decay of the running mean of squared gradients; 0.999.
+        beta2: f64 = 0.999, with_beta2;
+        /// Added to the root in the denominator; 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// Weight decay, coupled or decoupled; 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// How fast the momentum warms up; 4e-3.
+        momentum_decay: f64 = 4e-3, with_momentum_decay;
+        /// Whether the decay shrinks the parameter by `lr weight_decay` instead of being added to the
+        /// gradient; false.
+        decoupled_weight_decay: bool = false, with_decoupled_weight_decay;
+        /// Whether to climb instead of to descend; false.
+        maximize: bool = false, with_maximize;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
+    }
 }
 
 impl NAdamConfig {
-    /// PyTorch's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            momentum_decay: 4e-3,
-            decoupled_weight_decay: false,
-            maximize: false,
-            decay_mask: DecayMask::All,
-        }
-    }
-
-    /// Sets both decay rates.
-    #[must_use]
-    pub fn with_betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.beta1, self.beta2) = (beta1, beta2);
-        self
-    }
-
     /// The momentum of update `t`.
     fn momentum(&self, t: u64) -> f64 {
         self.beta1 * (1.0 - 0.5 * Float::powf(0.96, t as f64 * self.momentum_decay))
     }
 }
-
-impl Default for NAdamConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(NAdamConfig {
-    with_eps => eps: f64,
-    with_weight_decay => weight_decay: f64,
-    with_momentum_decay => momentum_decay: f64,
-    with_decoupled_weight_decay => decoupled_weight_decay: bool,
-    with_maximize => maximize: bool,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// NAdam: Adam with Nesterov momentum, as PyTorch has it.
 ///
@@ -118,12 +86,7 @@ impl NAdam {
     /// [`OptimError`] for a beta outside `[0, 1)`, or an eps, weight decay or momentum decay that is negative
     /// or not finite.
     pub fn new(config: NAdamConfig) -> Result<Self, OptimError> {
-        below_one("beta1", config.beta1)?;
-        below_one("beta2", config.beta2)?;
-        non_negative("eps", config.eps)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        non_negative("momentum_decay", config.momentum_decay)?;
-        Ok(Self { config, slots: Slots::new(&["exp_avg", "exp_avg_sq", "mu_product"]) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
@@ -133,47 +96,47 @@ optimizer!(
     "`NAME.step`, `NAME.exp_avg`, `NAME.exp_avg_sq` and `NAME.mu_product` (one number)."
 );
 
-impl Rule for NAdamConfig {
+impl Layout for NAdamConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        below_one("beta1", self.beta1)?;
+        below_one("beta2", self.beta2)?;
+        non_negative("eps", self.eps)?;
+        non_negative("weight_decay", self.weight_decay)?;
+        non_negative("momentum_decay", self.momentum_decay)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["exp_avg", "exp_avg_sq", "mu_product"])
+    }
+
     fn buffer_len(&self, field: usize, _shape: &[usize], len: usize) -> usize {
         if field == 2 { 1 } else { len }
     }
+}
 
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
+impl Direction for NAdamConfig {
+    fn frame(&self) -> Frame {
+        Frame {
+            weight_decay: self.weight_decay,
+            decoupled: self.decoupled_weight_decay,
+            mask: self.decay_mask,
+            maximize: self.maximize,
+        }
+    }
+
+    fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
         let t = slot.step;
-        let [mean, square, product] = slot.buffers.as_mut_slice() else {
-            unreachable!("NAdam has three buffers")
-        };
+        let k = Moments::new(self.beta1, self.beta2, self.eps, t);
+        let [mean, square, product] = slot.buffers();
         let product = &mut f64::typed(product)[0];
         let (mu, mu_next) = (self.momentum(t), self.momentum(t + 1));
         *product = if t == 1 { mu } else { *product * mu };
-        let work = T::Work::from_f64;
-        let decay = self.decay_mask.decay(self.weight_decay, shape);
-        let (l2, shrink) =
-            if self.decoupled_weight_decay { (0.0, 1.0 - lr * decay) } else { (decay, 1.0) };
-        let (l2, shrink) = (work(l2), work(shrink));
-        let sign = work(if self.maximize { -1.0 } else { 1.0 });
-        let grad_rate = work(lr * (1.0 - mu) / (1.0 - *product));
-        let mean_rate = work(lr * mu_next / (1.0 - *product * mu_next));
-        let correction = work(1.0 / Float::sqrt(1.0 - Float::powf(self.beta2, t as f64)));
-        let (beta1, rest1) = (work(self.beta1), work(1.0 - self.beta1));
-        let (beta2, rest2) = (work(self.beta2), work(1.0 - self.beta2));
-        let eps = work(self.eps);
-        let (mean, square) = (T::Work::typed(mean), T::Work::typed(square));
-        for (((p, &g), m), v) in value.iter_mut().zip(grad).zip(mean).zip(square) {
-            let x = p.load();
-            let g = l2_gradient(sign * g.load(), l2, x);
-            *m = beta1 * *m + rest1 * g;
-            *v = beta2 * *v + rest2 * (g * g);
-            let root = v.sqrt() * correction + eps;
-            *p = T::store(shrink * x - (grad_rate * g + mean_rate * *m) / root);
-        }
+        let grad_share = T::Work::from_f64((1.0 - mu) / (1.0 - *product));
+        let mean_share = T::Work::from_f64(mu_next / (1.0 - *product * mu_next));
+        out.pass2(T::Work::typed(mean), T::Work::typed(square), |g, m, v| {
+            k.advance(m, v, g);
+            (grad_share * g + mean_share * *m) / k.root(*v)
+        });
     }
 }
 

@@ -1,29 +1,20 @@
-//! One parameter's value and gradient as typed slices, checked once.
+//! One parameter's name, value and gradient, checked once and as typed slices.
 
-use alloc::string::String;
-
-use gradus_core::{FloatElement, ParamMut, Parameters, SliceMut, StepError, bf16, f16};
+use gradus_core::{FloatElement, ParamKind, ParamMut, Parameters, StepError, bf16, f16};
 
 use crate::slots::Work;
 
-/// Which parameters weight decay applies to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[non_exhaustive]
-pub enum DecayMask {
-    /// All of them, as in PyTorch.
-    #[default]
-    All,
-    /// Those with two or more dimensions: no decay for biases and for scales of normalization layers.
-    NoDecay1d,
+/// What a rule may know of a parameter besides its numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) shape: &'a [usize],
+    pub(crate) kind: ParamKind,
 }
 
-impl DecayMask {
-    /// The weight decay of a parameter of this shape.
-    pub(crate) fn decay(self, weight_decay: f64, shape: &[usize]) -> f64 {
-        match self {
-            Self::NoDecay1d if shape.len() < 2 => 0.0,
-            _ => weight_decay,
-        }
+impl<'a> Site<'a> {
+    pub(crate) fn of(p: &ParamMut<'a>) -> Self {
+        Self { name: p.name, shape: p.shape, kind: p.kind }
     }
 }
 
@@ -56,15 +47,7 @@ value!(f64, f64, |x| x, |x| x);
 value!(f16, f32, FloatElement::to_f32, FloatElement::from_f32);
 value!(bf16, f32, FloatElement::to_f32, FloatElement::from_f32);
 
-/// The gradient with an L2 penalty. Without one, a parameter that is infinite keeps out of it.
-#[inline(always)]
-pub(crate) fn l2_gradient<W: Work>(g: W, weight_decay: W, p: W) -> W {
-    if weight_decay == W::zero() { g } else { g + weight_decay * p }
-}
-
-/// Runs `$body` on the value and the gradient of a parameter as slices of one type.
-///
-/// `$pair` is what [`value_and_grad`] returned.
+/// Runs `$body` on the value and the gradient of a parameter as slices of one type, which [`check`] has seen to.
 macro_rules! with_pair {
     ($pair:expr, $p:ident, $g:ident => $body:expr) => {
         match $pair {
@@ -72,34 +55,29 @@ macro_rules! with_pair {
             (gradus_core::SliceMut::F64($p), gradus_core::SliceMut::F64($g)) => $body,
             (gradus_core::SliceMut::F16($p), gradus_core::SliceMut::F16($g)) => $body,
             (gradus_core::SliceMut::BF16($p), gradus_core::SliceMut::BF16($g)) => $body,
-            _ => unreachable!("value_and_grad returns two slices of one type"),
+            _ => unreachable!("value and gradient are of one type"),
         }
     };
 }
 pub(crate) use with_pair;
 
-/// Value and gradient, of one type and length; `None` for a parameter without a gradient.
-pub(crate) fn value_and_grad<'a>(
-    p: ParamMut<'a>,
-) -> Result<Option<(SliceMut<'a>, SliceMut<'a>)>, StepError> {
-    let Some(grad) = p.grad else { return Ok(None) };
-    let name = || String::from(p.name);
-    let Some(value) = p.value else { return Err(StepError::MissingValue { name: name() }) };
-    if value.dtype() != grad.dtype() {
-        return Err(StepError::DTypeMismatch {
-            name: name(),
-            value: value.dtype(),
-            grad: grad.dtype(),
-        });
+/// Checks that a parameter with a gradient has a value, if the rule needs it, and that what there is fits together.
+pub(crate) fn check(p: &ParamMut<'_>, needs_value: bool) -> Result<(), StepError> {
+    let name = || p.name.into();
+    let Some(grad) = &p.grad else { return Ok(()) };
+    let expected = p.shape.iter().product();
+    let lengths = [p.value.as_ref().map(|v| v.len()), Some(grad.len())];
+    if let Some(found) = lengths.into_iter().flatten().find(|&found| found != expected) {
+        return Err(StepError::LengthMismatch { name: name(), expected, found });
     }
-    if value.len() != grad.len() {
-        return Err(StepError::LengthMismatch {
-            name: name(),
-            expected: value.len(),
-            found: grad.len(),
-        });
+    match &p.value {
+        None if needs_value => Err(StepError::MissingValue { name: name() }),
+        Some(value) if value.dtype() != grad.dtype() => {
+            let (value, grad) = (value.dtype(), grad.dtype());
+            Err(StepError::DTypeMismatch { name: name(), value, grad })
+        }
+        _ => Ok(()),
     }
-    Ok(Some((value, grad)))
 }
 
 /// Walks the parameters until one fails, and returns that failure.

@@ -5,55 +5,39 @@ use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{below_one, non_negative},
-    param::{Value, l2_gradient},
-    rule::{Rule, optimizer, setters},
-    slots::{Slot, Slots, Work},
+    moments::{Mean, bias},
+    param::Value,
+    pass::Out,
+    rule::{Direction, Frame, Layout, optimizer},
+    slots::{Slot, Slots},
 };
 
-/// Hyper-parameters of [`RAdam`], with PyTorch's names and defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct RAdamConfig {
-    /// Decay of the running mean of gradients; 0.9.
-    pub beta1: f64,
-    /// Decay of the running mean of squared gradients; 0.999.
-    pub beta2: f64,
-    /// Added to the root in the denominator; 1e-8.
-    pub eps: f64,
-    /// Weight decay, coupled or decoupled; 0.
-    pub weight_decay: f64,
-    /// Whether the decay shrinks the parameter by `lr weight_decay` instead of being added to the
-    /// gradient; false.
-    pub decoupled_weight_decay: bool,
-    /// Whether to climb instead of to descend; false.
-    pub maximize: bool,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
+config! {
+    /// Hyper-parameters of [`RAdam`], with PyTorch's names and defaults.
+    pub struct RAdamConfig;
+    /// PyTorch's defaults.
+    pub fn new {
+        /// Decay of the running mean of gradients; 0.9.
+        beta1: f64 = 0.9, with_beta1;
+        /// Decay of the running mean of squared gradients; 0.999.
+        beta2: f64 = 0.999, with_beta2;
+        /// Added to the root in the denominator; 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// Weight decay, coupled or decoupled; 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Whether the decay shrinks the parameter by `lr weight_decay` instead of being added to the
+        /// gradient; false.
+        decoupled_weight_decay: bool = false, with_decoupled_weight_decay;
+        /// Whether to climb instead of to descend; false.
+        maximize: bool = false, with_maximize;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
+    }
 }
 
 impl RAdamConfig {
-    /// PyTorch's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            decoupled_weight_decay: false,
-            maximize: false,
-            decay_mask: DecayMask::All,
-        }
-    }
-
-    /// Sets both decay rates.
-    #[must_use]
-    pub fn with_betas(mut self, beta1: f64, beta2: f64) -> Self {
-        (self.beta1, self.beta2) = (beta1, beta2);
-        self
-    }
-
     /// The factor that makes up for the variance of the adaptive rate at update `t`; `None` while that
     /// variance is unbounded.
     fn rectification(&self, t: f64) -> Option<f64> {
@@ -66,20 +50,6 @@ impl RAdamConfig {
         })
     }
 }
-
-impl Default for RAdamConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(RAdamConfig {
-    with_eps => eps: f64,
-    with_weight_decay => weight_decay: f64,
-    with_decoupled_weight_decay => decoupled_weight_decay: bool,
-    with_maximize => maximize: bool,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// RAdam: Adam that starts as momentum SGD, until its second moment can be trusted, as PyTorch has it.
 ///
@@ -120,55 +90,53 @@ impl RAdam {
     /// # Errors
     /// [`OptimError`] for a beta outside `[0, 1)` or an eps or weight decay that is negative or not finite.
     pub fn new(config: RAdamConfig) -> Result<Self, OptimError> {
-        below_one("beta1", config.beta1)?;
-        below_one("beta2", config.beta2)?;
-        non_negative("eps", config.eps)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        Ok(Self { config, slots: Slots::new(&["exp_avg", "exp_avg_sq"]) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
 optimizer!(RAdam, RAdamConfig, "`NAME.step`, `NAME.exp_avg` and `NAME.exp_avg_sq`.");
 
-impl Rule for RAdamConfig {
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
-        let t = slot.step as f64;
-        let work = T::Work::from_f64;
-        let decay = self.decay_mask.decay(self.weight_decay, shape);
-        let (l2, shrink) =
-            if self.decoupled_weight_decay { (0.0, 1.0 - lr * decay) } else { (decay, 1.0) };
-        let (l2, shrink) = (work(l2), work(shrink));
-        let sign = work(if self.maximize { -1.0 } else { 1.0 });
-        let rate = lr / (1.0 - Float::powf(self.beta1, t));
-        let adaptive = self
-            .rectification(t)
-            .map(|k| work(rate * k * Float::sqrt(1.0 - Float::powf(self.beta2, t))));
-        let rate = work(rate);
-        let (beta1, rest1) = (work(self.beta1), work(1.0 - self.beta1));
-        let (beta2, rest2) = (work(self.beta2), work(1.0 - self.beta2));
-        let eps = work(self.eps);
-        let [mean, square] = slot.buffers.as_mut_slice() else {
-            unreachable!("RAdam has two buffers")
-        };
-        let (mean, square) = (T::Work::typed(mean), T::Work::typed(square));
-        for (((p, &g), m), v) in value.iter_mut().zip(grad).zip(mean).zip(square) {
-            let x = p.load();
-            let g = l2_gradient(sign * g.load(), l2, x);
-            *m = beta1 * *m + rest1 * g;
-            *v = beta2 * *v + rest2 * (g * g);
-            let step = match adaptive {
-                Some(rate) => rate * (*m / (v.sqrt() + eps)),
-                None => rate * *m,
-            };
-            *p = T::store(shrink * x - step);
+impl Layout for RAdamConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        below_one("beta1", self.beta1)?;
+        below_one("beta2", self.beta2)?;
+        non_negative("eps", self.eps)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["exp_avg", "exp_avg_sq"])
+    }
+}
+
+impl Direction for RAdamConfig {
+    fn frame(&self) -> Frame {
+        Frame {
+            weight_decay: self.weight_decay,
+            decoupled: self.decoupled_weight_decay,
+            mask: self.decay_mask,
+            maximize: self.maximize,
         }
+    }
+
+    fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
+        let t = slot.step;
+        let first_scale = 1.0 / bias(self.beta1, t);
+        let plain = T::Work::from_f64(first_scale);
+        let adaptive = self
+            .rectification(t as f64)
+            .map(|k| T::Work::from_f64(first_scale * k * Float::sqrt(bias(self.beta2, t))));
+        let (first, second) = (Mean::new(self.beta1), Mean::new(self.beta2));
+        let eps = T::Work::from_f64(self.eps);
+        let [mean, square] = slot.typed();
+        out.pass2(mean, square, |g, m, v| {
+            *m = first.of(*m, g);
+            *v = second.of(*v, g * g);
+            match adaptive {
+                Some(scale) => scale * (*m / (v.sqrt() + eps)),
+                None => plain * *m,
+            }
+        });
     }
 }
 

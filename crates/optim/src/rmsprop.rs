@@ -5,63 +5,36 @@ use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{at_most_one, non_negative},
-    param::{Value, l2_gradient},
-    rule::{Rule, optimizer, setters},
-    slots::{Slot, Slots, Work},
+    moments::Mean,
+    param::Value,
+    pass::Out,
+    rule::{Direction, Frame, Layout, optimizer},
+    slots::{Slot, Slots},
 };
 
-/// Hyper-parameters of [`RmsProp`], with PyTorch's names and defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct RmsPropConfig {
-    /// Decay of the running mean of squared gradients; 0.99.
-    pub alpha: f64,
-    /// Added to the root in the denominator; 1e-8.
-    pub eps: f64,
-    /// L2 penalty: this times the parameter is added to its gradient; 0.
-    pub weight_decay: f64,
-    /// Share of the old momentum buffer in the new one; 0.
-    pub momentum: f64,
-    /// Whether to divide by the standard deviation instead of the root of the second moment; false.
-    pub centered: bool,
-    /// Whether to climb instead of to descend; false.
-    pub maximize: bool,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
-}
-
-impl RmsPropConfig {
+config! {
+    /// Hyper-parameters of [`RmsProp`], with PyTorch's names and defaults.
+    pub struct RmsPropConfig;
     /// PyTorch's defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            alpha: 0.99,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            momentum: 0.0,
-            centered: false,
-            maximize: false,
-            decay_mask: DecayMask::All,
-        }
+    pub fn new {
+        /// Decay of the running mean of squared gradients; 0.99.
+        alpha: f64 = 0.99, with_alpha;
+        /// Added to the root in the denominator; 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// L2 penalty: this times the parameter is added to its gradient; 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Share of the old momentum buffer in the new one; 0.
+        momentum: f64 = 0.0, with_momentum;
+        /// Whether to divide by the standard deviation instead of the root of the second moment; false.
+        centered: bool = false, with_centered;
+        /// Whether to climb instead of to descend; false.
+        maximize: bool = false, with_maximize;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
     }
 }
-
-impl Default for RmsPropConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(RmsPropConfig {
-    with_alpha => alpha: f64,
-    with_eps => eps: f64,
-    with_weight_decay => weight_decay: f64,
-    with_momentum => momentum: f64,
-    with_centered => centered: bool,
-    with_maximize => maximize: bool,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// RMSprop: each element's gradient divided by a running root mean square, as PyTorch has it.
 ///
@@ -106,17 +79,7 @@ impl RmsProp {
     /// [`OptimError`] for an alpha outside `[0, 1]`, or an eps, momentum or weight decay that is negative or
     /// not finite.
     pub fn new(config: RmsPropConfig) -> Result<Self, OptimError> {
-        at_most_one("alpha", config.alpha)?;
-        non_negative("eps", config.eps)?;
-        non_negative("momentum", config.momentum)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        let fields: &[&str] = match (config.centered, config.momentum > 0.0) {
-            (false, false) => &["square_avg"],
-            (true, false) => &["square_avg", "grad_avg"],
-            (false, true) => &["square_avg", "momentum_buffer"],
-            (true, true) => &["square_avg", "grad_avg", "momentum_buffer"],
-        };
-        Ok(Self { config, slots: Slots::new(fields) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 }
 
@@ -126,44 +89,70 @@ optimizer!(
     "`NAME.step`, `NAME.square_avg` and, where in use, `NAME.grad_avg` and `NAME.momentum_buffer`."
 );
 
-impl Rule for RmsPropConfig {
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
-        let work = T::Work::from_f64;
-        let decay = work(self.decay_mask.decay(self.weight_decay, shape));
-        let sign = work(if self.maximize { -1.0 } else { 1.0 });
-        let (lr, eps, momentum) = (work(lr), work(self.eps), work(self.momentum));
-        let (alpha, rest) = (work(self.alpha), work(1.0 - self.alpha));
-        let mut buffers = slot.buffers.iter_mut().map(T::Work::typed);
-        let mut next = |used: bool| if used { buffers.next() } else { None };
-        let (square, mut mean, mut velocity) =
-            (next(true), next(self.centered), next(self.momentum > 0.0));
-        let square = square.into_iter().flatten();
-        for (i, ((p, &g), v)) in value.iter_mut().zip(grad).zip(square).enumerate() {
-            let x = p.load();
-            let g = l2_gradient(sign * g.load(), decay, x);
-            *v = alpha * *v + rest * (g * g);
-            let mut variance = *v;
-            if let Some(mean) = &mut mean {
-                mean[i] = alpha * mean[i] + rest * g;
-                variance = variance - mean[i] * mean[i];
-                // Not `max`: a NaN has to come through.
-                if variance < work(0.0) {
-                    variance = work(0.0);
-                }
+impl Layout for RmsPropConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        at_most_one("alpha", self.alpha)?;
+        non_negative("eps", self.eps)?;
+        non_negative("momentum", self.momentum)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(match (self.centered, self.momentum > 0.0) {
+            (false, false) => &["square_avg"],
+            (true, false) => &["square_avg", "grad_avg"],
+            (false, true) => &["square_avg", "momentum_buffer"],
+            (true, true) => &["square_avg", "grad_avg", "momentum_buffer"],
+        })
+    }
+}
+
+impl Direction for RmsPropConfig {
+    fn frame(&self) -> Frame {
+        Frame {
+            weight_decay: self.weight_decay,
+            decoupled: false,
+            mask: self.decay_mask,
+            maximize: self.maximize,
+        }
+    }
+
+    fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
+        let (mean, zero) = (Mean::new(self.alpha), T::Work::from_f64(0.0));
+        let (eps, momentum) = (T::Work::from_f64(self.eps), T::Work::from_f64(self.momentum));
+        let plain = |g: T::Work, v: &mut T::Work| {
+            *v = mean.of(*v, g * g);
+            g / (v.sqrt() + eps)
+        };
+        let centered = |g: T::Work, v: &mut T::Work, a: &mut T::Work| {
+            *v = mean.of(*v, g * g);
+            *a = mean.of(*a, g);
+            let variance = *v - *a * *a;
+            // Not `max`: a NaN has to come through.
+            let variance = if variance < zero { zero } else { variance };
+            g / (variance.sqrt() + eps)
+        };
+        let carried = |d: T::Work, b: &mut T::Work| {
+            *b = momentum * *b + d;
+            *b
+        };
+        match (self.centered, self.momentum > 0.0) {
+            (false, false) => {
+                let [v] = slot.typed();
+                out.pass1(v, plain);
             }
-            let mut direction = g / (variance.sqrt() + eps);
-            if let Some(velocity) = &mut velocity {
-                velocity[i] = momentum * velocity[i] + direction;
-                direction = velocity[i];
+            (true, false) => {
+                let [v, a] = slot.typed();
+                out.pass2(v, a, centered);
             }
-            *p = T::store(x - lr * direction);
+            (false, true) => {
+                let [v, b] = slot.typed();
+                out.pass2(v, b, |g, v, b| carried(plain(g, v), b));
+            }
+            (true, true) => {
+                let [v, a, b] = slot.typed();
+                out.pass3(v, a, b, |g, v, a, b| carried(centered(g, v, a), b));
+            }
         }
     }
 }

@@ -5,50 +5,40 @@ use num_traits::Float;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{below_one, finite, non_negative},
+    moments::{Mean, bias},
     param::{Value, try_visit},
-    rule::{Rule, optimizer, setters},
-    slots::{Slot, Slots, Work},
+    pieces::in_pieces,
+    rule::{Layout, Rule, Turn, optimizer},
+    slots::{Slots, Work},
 };
 
-/// Hyper-parameters of [`ScheduleFree`], with the names of its authors' package and optax.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ScheduleFreeConfig {
-    /// Whether each step is divided by a running root mean square, as in AdamW.
-    pub adaptive: bool,
-    /// Share of the average in the point where gradients are taken; 0.9.
-    pub beta1: f64,
-    /// Decay of the running mean of squared gradients, if adaptive; 0.999.
-    pub beta2: f64,
-    /// Added to the root in the denominator, if adaptive; 1e-8.
-    pub eps: f64,
-    /// Decoupled weight decay, at the point where gradients are taken, scaled by the rate; 0.
-    pub weight_decay: f64,
-    /// Steps in which the rate rises linearly from 0; 0.
-    pub warmup_steps: u64,
-    /// A step enters the average by the largest rate so far to this power; 2.
-    pub weight_lr_power: f64,
-    /// Which parameters decay; all.
-    pub decay_mask: DecayMask,
+config! {
+    /// Hyper-parameters of [`ScheduleFree`], with the names of its authors' package and optax.
+    pub struct ScheduleFreeConfig;
+    /// Schedule-free SGD.
+    pub fn sgd {
+        /// Whether each step is divided by a running root mean square, as in AdamW.
+        adaptive: bool = false, with_adaptive;
+        /// Share of the average in the point where gradients are taken; 0.9.
+        beta1: f64 = 0.9, with_beta1;
+        /// Decay of the running mean of squared gradients, if adaptive; 0.999.
+        beta2: f64 = 0.999, with_beta2;
+        /// Added to the root in the denominator, if adaptive; 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// Decoupled weight decay, at the point where gradients are taken, scaled by the rate; 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Steps in which the rate rises linearly from 0; 0.
+        warmup_steps: u64 = 0, with_warmup_steps;
+        /// A step enters the average by the largest rate so far to this power; 2.
+        weight_lr_power: f64 = 2.0, with_weight_lr_power;
+        /// Which parameters decay; all.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
+    }
 }
 
 impl ScheduleFreeConfig {
-    /// Schedule-free SGD.
-    #[must_use]
-    pub fn sgd() -> Self {
-        Self {
-            adaptive: false,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            warmup_steps: 0,
-            weight_lr_power: 2.0,
-            decay_mask: DecayMask::All,
-        }
-    }
-
     /// Schedule-free AdamW.
     #[must_use]
     pub fn adamw() -> Self {
@@ -60,16 +50,6 @@ impl ScheduleFreeConfig {
         if k < self.warmup_steps { lr * k as f64 / self.warmup_steps as f64 } else { lr }
     }
 }
-
-setters!(ScheduleFreeConfig {
-    with_beta1 => beta1: f64,
-    with_beta2 => beta2: f64,
-    with_eps => eps: f64,
-    with_weight_decay => weight_decay: f64,
-    with_warmup_steps => warmup_steps: u64,
-    with_weight_lr_power => weight_lr_power: f64,
-    with_decay_mask => decay_mask: DecayMask,
-});
 
 /// Schedule-free optimization: a running average of the iterates instead of a falling rate, so that the length of
 /// the training need not be known.
@@ -123,17 +103,7 @@ impl ScheduleFree {
     /// [`OptimError`] for a beta outside `[0, 1)`, an eps or weight decay that is negative or not finite, or a
     /// power that is not finite.
     pub fn new(config: ScheduleFreeConfig) -> Result<Self, OptimError> {
-        below_one("beta1", config.beta1)?;
-        below_one("beta2", config.beta2)?;
-        non_negative("eps", config.eps)?;
-        non_negative("weight_decay", config.weight_decay)?;
-        finite("weight_lr_power", config.weight_lr_power)?;
-        let fields: &[&str] = if config.adaptive {
-            &["z", "x", "lr_max", "weight_sum", "exp_avg_sq"]
-        } else {
-            &["z", "x", "lr_max", "weight_sum"]
-        };
-        Ok(Self { config, slots: Slots::new(fields) })
+        Ok(Self { slots: Slots::of(&config)?, config })
     }
 
     /// Writes the average `x` into every parameter that has had a step.
@@ -162,7 +132,9 @@ impl ScheduleFree {
             }
             let n = value.len();
             let len = |field| config.buffer_len(field, shape, n);
-            with_slice!(value, p => write(slots, name, len, p, share))
+            slots.check(usize::MAX, name, len)?;
+            with_slice!(value, p => write(slots, name, len, p, share));
+            Ok(())
         })
     }
 }
@@ -173,15 +145,15 @@ fn write<T: Value>(
     len_of: impl Fn(usize) -> usize,
     value: &mut [T],
     share: f64,
-) -> Result<(), StepError> {
-    let slot = slots.next::<T::Work>(name, len_of)?;
-    let [z, x, ..] = slot.buffers.as_mut_slice() else { unreachable!("z and x come first") };
+) {
+    let [z, x, ..] = slots.next::<T::Work>(name, len_of).all() else {
+        unreachable!("z and x come first")
+    };
     let (z, x) = (T::Work::typed(z), T::Work::typed(x));
-    let (share, rest) = (T::Work::from_f64(share), T::Work::from_f64(1.0 - share));
+    let mean = Mean::new(share);
     for ((p, &z), &x) in value.iter_mut().zip(&*z).zip(&*x) {
-        *p = T::store(share * x + rest * z);
+        *p = T::store(mean.of(x, z));
     }
-    Ok(())
 }
 
 optimizer!(
@@ -191,26 +163,36 @@ optimizer!(
      `NAME.exp_avg_sq`."
 );
 
-impl Rule for ScheduleFreeConfig {
+impl Layout for ScheduleFreeConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        below_one("beta1", self.beta1)?;
+        below_one("beta2", self.beta2)?;
+        non_negative("eps", self.eps)?;
+        non_negative("weight_decay", self.weight_decay)?;
+        finite("weight_lr_power", self.weight_lr_power)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(if self.adaptive {
+            &["z", "x", "lr_max", "weight_sum", "exp_avg_sq"]
+        } else {
+            &["z", "x", "lr_max", "weight_sum"]
+        })
+    }
+
     fn buffer_len(&self, field: usize, _shape: &[usize], len: usize) -> usize {
         if field == 2 || field == 3 { 1 } else { len }
     }
+}
 
-    fn update<T: Value>(
-        &self,
-        lr: f64,
-        shape: &[usize],
-        slot: &mut Slot,
-        value: &mut [T],
-        grad: &[T],
-    ) {
+impl Rule for ScheduleFreeConfig {
+    fn update<T: Value>(&self, Turn { lr, site, slot, value, grad }: Turn<'_, T>) {
         let t = slot.step;
-        let [z, x, lr_max, weight_sum, square @ ..] = slot.buffers.as_mut_slice() else {
+        let [z, x, lr_max, weight_sum, square @ ..] = slot.all() else {
             unreachable!("there are at least four buffers")
         };
         let (z, x) = (T::Work::typed(z), T::Work::typed(x));
         let (lr_max, weight_sum) = (&mut f64::typed(lr_max)[0], &mut f64::typed(weight_sum)[0]);
-        let mut square = square.first_mut().map(T::Work::typed);
         if t == 1 {
             for ((z, x), p) in z.iter_mut().zip(&mut *x).zip(&*value) {
                 (*z, *x) = (p.load(), p.load());
@@ -222,24 +204,34 @@ impl Rule for ScheduleFreeConfig {
         let share = if *weight_sum == 0.0 { 0.0 } else { weight / *weight_sum };
         let work = T::Work::from_f64;
         let rate = work(self.warmed(lr, t - 1));
-        let decay = work(self.decay_mask.decay(self.weight_decay, shape));
-        let (share, kept) = (work(share), work(1.0 - share));
-        let (beta1, rest1) = (work(self.beta1), work(1.0 - self.beta1));
-        let (beta2, rest2) = (work(self.beta2), work(1.0 - self.beta2));
-        let correction = work(1.0 / Float::sqrt(1.0 - Float::powf(self.beta2, t as f64)));
-        let eps = work(self.eps);
-        for (i, (((p, g), z), x)) in value.iter_mut().zip(grad).zip(z).zip(x).enumerate() {
-            let g = g.load();
-            let direction = match &mut square {
-                Some(v) => {
-                    v[i] = beta2 * v[i] + rest2 * (g * g);
-                    g / (v[i].sqrt() * correction + eps)
-                }
-                None => g,
-            };
+        let decay = work(self.decay_mask.decay(self.weight_decay, site));
+        let (average, train) = (Mean::new(1.0 - share), Mean::new(self.beta1));
+        let moved = |p: &mut T, direction: T::Work, z: &mut T::Work, x: &mut T::Work| {
             *z = *z - rate * (direction + decay * p.load());
-            *x = kept * *x + share * *z;
-            *p = T::store(beta1 * *x + rest1 * *z);
+            *x = average.of(*x, *z);
+            *p = T::store(train.of(*x, *z));
+        };
+        let grad = &*grad;
+        if let [square] = square {
+            let mean = Mean::new(self.beta2);
+            let correction = work(1.0 / Float::sqrt(bias(self.beta2, t)));
+            let eps = work(self.eps);
+            let square = T::Work::typed(square);
+            in_pieces((value, grad, z, x, square), &|(p, g, z, x, v): (_, &[T], _, _, _)| {
+                let (p, z, x, v): (&mut [T], &mut [_], &mut [_], &mut [_]) = (p, z, x, v);
+                for ((((p, g), z), x), v) in p.iter_mut().zip(g).zip(z).zip(x).zip(v) {
+                    let g = g.load();
+                    *v = mean.of(*v, g * g);
+                    moved(p, g / (v.sqrt() * correction + eps), z, x);
+                }
+            });
+        } else {
+            in_pieces((value, grad, z, x), &|(p, g, z, x): (_, &[T], _, _)| {
+                let (p, z, x): (&mut [T], &mut [_], &mut [_]) = (p, z, x);
+                for (((p, g), z), x) in p.iter_mut().zip(g).zip(z).zip(x) {
+                    moved(p, g.load(), z, x);
+                }
+            });
         }
     }
 }

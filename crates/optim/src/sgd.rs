@@ -1,87 +1,40 @@
 //! Stochastic gradient descent with momentum.
 
-use gradus_core::{
-    FloatElement, GradientTransform, Parameters, State, StateDict, StateError, StepError,
-};
+use gradus_core::FloatElement;
 
 use crate::{
     DecayMask, OptimError,
+    config::config,
     error::{finite, non_negative},
-    param::{Value, check_lr, l2_gradient, try_visit, value_and_grad, with_pair},
-    slots::{Slots, Work},
+    param::Value,
+    pass::Out,
+    rule::{Direction, Frame, Layout, optimizer},
+    slots::{Slot, Slots},
 };
 
-/// Hyper-parameters of [`Sgd`], with PyTorch's names and defaults.
-///
-/// | field | default |
-/// |---|---|
-/// | `momentum`, `dampening`, `weight_decay` | 0 |
-/// | `nesterov`, `maximize` | false |
-/// | `decay_mask` | all parameters |
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
-#[non_exhaustive]
-pub struct SgdConfig {
-    /// Share of the old momentum buffer in the new one.
-    pub momentum: f64,
-    /// The gradient enters the momentum buffer times `1 - dampening`; the first one enters whole.
-    pub dampening: f64,
-    /// Whether to look ahead along the momentum (Nesterov 1983).
-    pub nesterov: bool,
-    /// L2 penalty: this times the parameter is added to its gradient.
-    pub weight_decay: f64,
-    /// Whether to climb instead of to descend.
-    pub maximize: bool,
-    /// Which parameters decay.
-    pub decay_mask: DecayMask,
-}
-
-impl SgdConfig {
+config! {
+    /// Hyper-parameters of [`Sgd`], with PyTorch's names and defaults.
+    ///
+    /// | field | default |
+    /// |---|---|
+    /// | `momentum`, `dampening`, `weight_decay` | 0 |
+    /// | `nesterov`, `maximize` | false |
+    /// | `decay_mask` | all parameters |
+    pub struct SgdConfig;
     /// Plain gradient descent.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the momentum.
-    #[must_use]
-    pub fn with_momentum(mut self, momentum: f64) -> Self {
-        self.momentum = momentum;
-        self
-    }
-
-    /// Sets the dampening.
-    #[must_use]
-    pub fn with_dampening(mut self, dampening: f64) -> Self {
-        self.dampening = dampening;
-        self
-    }
-
-    /// Sets Nesterov momentum.
-    #[must_use]
-    pub fn with_nesterov(mut self, nesterov: bool) -> Self {
-        self.nesterov = nesterov;
-        self
-    }
-
-    /// Sets the L2 penalty.
-    #[must_use]
-    pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
-        self.weight_decay = weight_decay;
-        self
-    }
-
-    /// Sets the direction.
-    #[must_use]
-    pub fn with_maximize(mut self, maximize: bool) -> Self {
-        self.maximize = maximize;
-        self
-    }
-
-    /// Sets which parameters decay.
-    #[must_use]
-    pub fn with_decay_mask(mut self, decay_mask: DecayMask) -> Self {
-        self.decay_mask = decay_mask;
-        self
+    pub fn new {
+        /// Share of the old momentum buffer in the new one.
+        momentum: f64 = 0.0, with_momentum;
+        /// The gradient enters the momentum buffer times `1 - dampening`; the first one enters whole.
+        dampening: f64 = 0.0, with_dampening;
+        /// Whether to look ahead along the momentum (Nesterov 1983).
+        nesterov: bool = false, with_nesterov;
+        /// L2 penalty: this times the parameter is added to its gradient.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Whether to climb instead of to descend.
+        maximize: bool = false, with_maximize;
+        /// Which parameters decay.
+        decay_mask: DecayMask = DecayMask::All, with_decay_mask;
     }
 }
 
@@ -127,98 +80,66 @@ impl Sgd {
     /// [`OptimError`] for a momentum or weight decay that is negative or not finite, a dampening that is
     /// not finite, or Nesterov momentum without momentum or with dampening.
     pub fn new(config: SgdConfig) -> Result<Self, OptimError> {
-        let SgdConfig { momentum, dampening, nesterov, weight_decay, .. } = config;
-        non_negative("momentum", momentum)?;
-        non_negative("weight_decay", weight_decay)?;
-        finite("dampening", dampening)?;
+        Ok(Self { slots: Slots::of(&config)?, config })
+    }
+}
+
+optimizer!(
+    Sgd,
+    SgdConfig,
+    "`NAME.step` and `NAME.momentum_buffer` for each parameter; nothing without momentum."
+);
+
+impl Layout for SgdConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        non_negative("momentum", self.momentum)?;
+        non_negative("weight_decay", self.weight_decay)?;
+        finite("dampening", self.dampening)?;
+        let Self { momentum, dampening, nesterov, .. } = *self;
         if nesterov && (momentum == 0.0 || dampening != 0.0) {
             return Err(OptimError::Nesterov { momentum, dampening });
         }
-        Ok(Self { config, slots: Slots::new(&["momentum_buffer"]) })
+        Ok(())
     }
 
-    /// The hyper-parameters.
-    #[must_use]
-    pub fn config(&self) -> &SgdConfig {
-        &self.config
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        (self.momentum > 0.0).then_some(&["momentum_buffer"])
     }
 }
 
-impl State for Sgd {
-    /// `NAME.step` and `NAME.momentum_buffer` for each parameter; nothing without momentum.
-    fn save_state(&self) -> StateDict {
-        self.slots.save()
-    }
-
-    fn load_state(&mut self, state: &StateDict) -> Result<(), StateError> {
-        if self.config.momentum == 0.0
-            && let Some((name, _)) = state.iter().next()
-        {
-            let expected = "no state without momentum";
-            return Err(StateError::Invalid { name: name.into(), expected });
+impl Direction for SgdConfig {
+    fn frame(&self) -> Frame {
+        Frame {
+            weight_decay: self.weight_decay,
+            decoupled: false,
+            mask: self.decay_mask,
+            maximize: self.maximize,
         }
-        self.slots.load(state)
     }
-}
 
-impl GradientTransform for Sgd {
-    fn step(&mut self, lr: f64, params: &mut dyn Parameters) -> Result<(), StepError> {
-        check_lr(lr)?;
-        let config = self.config;
-        let slots = &mut self.slots;
-        slots.rewind();
-        try_visit(params, |param| {
-            let (name, shape) = (param.name, param.shape);
-            let Some(pair) = value_and_grad(param)? else { return Ok(()) };
-            let decay = config.decay_mask.decay(config.weight_decay, shape);
-            with_pair!(pair, p, g => update(&config, lr, decay, slots, name, p, g))
-        })
-    }
-}
-
-/// One parameter, in one pass over memory.
-fn update<T: Value>(
-    config: &SgdConfig,
-    lr: f64,
-    decay: f64,
-    slots: &mut Slots,
-    name: &str,
-    value: &mut [T],
-    grad: &[T],
-) -> Result<(), StepError> {
-    let work = T::Work::from_f64;
-    let (lr, decay) = (work(lr), work(decay));
-    let sign = work(if config.maximize { -1.0 } else { 1.0 });
-    if config.momentum == 0.0 {
-        for (p, &g) in value.iter_mut().zip(grad) {
-            let x = p.load();
-            *p = T::store(x - lr * l2_gradient(sign * g.load(), decay, x));
+    fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
+        if self.momentum == 0.0 {
+            return out.pass0(|g| g);
         }
-        return Ok(());
+        let momentum = T::Work::from_f64(self.momentum);
+        // At the first step the buffer holds zeros, and the gradient enters whole.
+        let enter = T::Work::from_f64(if slot.step == 1 { 1.0 } else { 1.0 - self.dampening });
+        let nesterov = self.nesterov;
+        let [buffer] = slot.typed();
+        out.pass1(buffer, |g, b| {
+            *b = momentum * *b + enter * g;
+            if nesterov { g + momentum * *b } else { *b }
+        });
     }
-    let slot = slots.next::<T::Work>(name, |_| value.len())?;
-    let first = slot.step == 0;
-    slot.step += 1;
-    let buffer = T::Work::typed(&mut slot.buffers[0]);
-    let momentum = work(config.momentum);
-    // At the first step the buffer holds zeros, and the gradient enters whole.
-    let enter = work(if first { 1.0 } else { 1.0 - config.dampening });
-    let nesterov = config.nesterov;
-    for ((p, &g), b) in value.iter_mut().zip(grad).zip(buffer) {
-        let x = p.load();
-        let g = l2_gradient(sign * g.load(), decay, x);
-        *b = momentum * *b + enter * g;
-        let direction = if nesterov { g + momentum * *b } else { *b };
-        *p = T::store(x - lr * direction);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use alloc::{vec, vec::Vec};
 
-    use gradus_core::{DType, ParamKind, ParamMut, VecParam, bf16};
+    use gradus_core::{
+        DType, GradientTransform, ParamKind, ParamMut, Parameters, State, StepError, VecParam, bf16,
+    };
 
     use super::*;
 

@@ -1,11 +1,12 @@
 //! Laws of the update rules.
 
-use gradus_core::{GradientTransform, StepError, VecParam, bf16};
+use gradus_core::{GradientTransform, PresentGradients, Schedule, StepError, VecParam, bf16};
 use gradus_optim::{
     Adadelta, AdadeltaConfig, Adafactor, AdafactorConfig, Adagrad, AdagradConfig, Adam, AdamConfig,
-    Adamax, AdamaxConfig, Chain, DecayMask, Group, Lamb, LambConfig, Lion, LionConfig, Muon,
-    MuonConfig, NAdam, NAdamConfig, RAdam, RAdamConfig, RmsProp, RmsPropConfig, ScheduleFree,
-    ScheduleFreeConfig, Sgd, SgdConfig,
+    Adamax, AdamaxConfig, AddDecayedWeights, AddNoise, ApplyUpdates, Cautious, Centralize, Chain,
+    DecayMask, Group, Groups, Lamb, LambConfig, Lion, LionConfig, Muon, MuonConfig, NAdam,
+    NAdamConfig, RAdam, RAdamConfig, RmsProp, RmsPropConfig, ScaleByRms, ScheduleFree,
+    ScheduleFreeConfig, Scheduled, Sgd, SgdConfig, Trace,
 };
 use proptest::prelude::*;
 
@@ -23,14 +24,51 @@ fn adam(config: AdamConfig) -> Rule {
     boxed(Adam::new(config))
 }
 
-/// A chain of groups: one rule for `a`, another for the rest.
+/// One rule for `a`, another for the rest.
 fn grouped() -> Rule {
     let heads = Adam::new(AdamConfig::adamw()).unwrap();
     let rest = Sgd::new(SgdConfig::new().with_momentum(0.9)).unwrap();
     Box::new(
-        Chain::new()
+        Groups::new()
             .then(Group::new(|name, _, _| name == "a", heads).with_lr_scale(3.0))
-            .then(Group::new(|name, _, _| name != "a", rest)),
+            .otherwise(rest),
+    )
+}
+
+struct Halving;
+impl Schedule for Halving {
+    fn value(&self, step: u64) -> f64 {
+        0.5f64.powi(step.min(3) as i32)
+    }
+}
+
+/// A layer's rate with a schedule of its own.
+fn scheduled() -> Rule {
+    let layer = |name: &str, _: &[usize], _| usize::from(name == "a");
+    let make = || Ok(Scheduled::new(Halving, Adam::new(AdamConfig::adamw())?));
+    boxed(Groups::by_layer(0.75, 2, layer, make))
+}
+
+/// Every stage that no optimizer is made of.
+fn stages() -> Rule {
+    let momentum = Trace::new(SgdConfig::new().with_momentum(0.9)).unwrap();
+    Box::new(
+        Chain::new()
+            .then(AddNoise::new(1e-3, 0.55, 3).unwrap())
+            .then(Cautious::new(momentum))
+            .then(AddDecayedWeights::new(0.01, DecayMask::NoNormOrBias).unwrap().cautious())
+            .then(ApplyUpdates::new()),
+    )
+}
+
+/// A stage for some parameters only, and one with momentum of its own.
+fn centralized() -> Rule {
+    let rms = RmsPropConfig::new().with_momentum(0.9).with_eps(0.1);
+    Box::new(
+        Chain::new()
+            .then(Group::new(|_, shape, _| shape.len() == 4, Centralize::new()))
+            .then(ScaleByRms::new(rms).unwrap())
+            .then(ApplyUpdates::new()),
     )
 }
 
@@ -38,11 +76,7 @@ fn grouped() -> Rule {
 fn muon() -> Rule {
     let muon = Muon::new(MuonConfig::new()).unwrap();
     let rest = Sgd::new(SgdConfig::new()).unwrap();
-    Box::new(
-        Chain::new()
-            .then(Group::new(|_, shape, _| shape.len() == 2, muon))
-            .then(Group::new(|_, shape, _| shape.len() != 2, rest)),
-    )
+    Box::new(Groups::new().then(Group::new(|_, shape, _| shape.len() == 2, muon)).otherwise(rest))
 }
 
 type Row = (&'static str, fn() -> Rule);
@@ -55,6 +89,12 @@ const RULES: &[Row] = &[
     ("adam", || adam(AdamConfig::adam().with_weight_decay(0.01))),
     ("adamw amsgrad", || adam(AdamConfig::adamw().with_amsgrad(true))),
     ("groups", grouped),
+    ("layers", scheduled),
+    ("stages", stages),
+    ("centralized", centralized),
+    ("adam chain", || boxed(AdamConfig::adam().with_weight_decay(0.01).chain())),
+    ("momentum chain", || boxed(SgdConfig::new().with_momentum(0.9).with_maximize(false).chain())),
+    ("lamb chain", || boxed(LambConfig::new().with_weight_decay(0.01).chain())),
     ("rmsprop", || boxed(RmsProp::new(RmsPropConfig::new().with_weight_decay(0.01)))),
     ("rmsprop momentum", || {
         // An eps that keeps the centered variance of the first step, which is near 0, from being all there is.
@@ -104,7 +144,7 @@ fn run(
     for (a, b) in steps {
         params[0].grad = Some(a.to_vec());
         params[1].grad = b.map(|b| vec![b]);
-        rule.step(0.01, &mut params).unwrap();
+        rule.step(0.01, &mut PresentGradients(&mut params)).unwrap();
     }
 }
 
@@ -138,7 +178,7 @@ proptest! {
             q[0].grad = Some(a.to_vec());
             q[1].grad = b.map(|b| vec![b]);
             q.reverse();
-            backward.step(0.01, &mut q).unwrap();
+            backward.step(0.01, &mut PresentGradients(&mut q)).unwrap();
             q.reverse();
         }
         prop_assert_eq!(values(&p), values(&q));
@@ -196,7 +236,7 @@ proptest! {
     fn f64_and_f32_agree(kind in 0..RULES.len(), steps in steps()) {
         let (mut narrow, mut p) = (rule(kind), params());
         // A sign that rounding decides, or an orthogonalized matrix of rank one, need not agree.
-        if ["lion", "muon"].contains(&RULES[kind].0) {
+        if ["lion", "muon", "stages"].contains(&RULES[kind].0) {
             return Ok(());
         }
         run(&mut narrow, &mut p, &steps);
@@ -208,7 +248,7 @@ proptest! {
         for (a, b) in &steps {
             wide[0].grad = Some(a.iter().map(|&x| x.into()).collect());
             wide[1].grad = b.map(|x| vec![x.into()]);
-            rule.step(0.01, &mut wide).unwrap();
+            rule.step(0.01, &mut PresentGradients(&mut wide)).unwrap();
         }
         for (p, w) in p.iter().zip(&wide) {
             for (&x, &y) in p.value.iter().zip(&w.value) {
@@ -264,5 +304,42 @@ fn empty_parameters_zero_gradients_and_bf16_are_no_trouble() {
         }
         assert!(p.iter().flat_map(|p| &p.value).all(|x| x.is_finite()), "{name}: {p:?}");
         assert!(p[4].value[0] < one || *name == "adadelta", "{name}: {:?}", p[4].value);
+    }
+}
+
+#[test]
+fn missing_gradients_are_named_and_nothing_has_changed() {
+    for (name, make) in RULES {
+        let (mut rule, mut p) = (make(), params());
+        run(rule.as_mut(), &mut p, &[([1.0, -2.0], Some(0.5)), ([0.5, 1.0], Some(0.25))]);
+        let state = rule.save_state();
+        for missing in [&[0][..], &[1], &[0, 1]] {
+            let mut q = p.clone();
+            missing.iter().for_each(|&i| q[i].grad = None);
+            let before = q.clone();
+            let names = missing.iter().map(|&i| q[i].name.clone()).collect();
+            assert_eq!(
+                rule.step(0.01, &mut q),
+                Err(StepError::MissingGradient { names }),
+                "{name}"
+            );
+            assert_eq!(q, before, "{name}");
+            assert_eq!(rule.save_state(), state, "{name}");
+        }
+        // A parameter that has grown is found before any other has moved.
+        let mut q = p.clone();
+        q[1] = VecParam::new("b.step", &[2], vec![1.0; 2]).with_grad(vec![1.0; 2]);
+        let before = q.clone();
+        if ["sgd", "muon"].contains(name) {
+            continue; // they keep nothing for it
+        }
+        let error = rule.step(0.01, &mut q).unwrap_err();
+        assert!(matches!(error, StepError::LengthMismatch { .. }), "{name}: {error}");
+        // Groups and chains find it when its turn comes.
+        if !["groups", "layers", "stages", "centralized"].contains(name) && !name.ends_with("chain")
+        {
+            assert_eq!(q, before, "{name}");
+            assert_eq!(rule.save_state(), state, "{name}");
+        }
     }
 }

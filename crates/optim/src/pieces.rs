@@ -1,0 +1,138 @@
+//! Slices cut into pieces by their length, which threads may share: the same bits for any number of them.
+
+use core::ops::Range;
+
+/// Elements of a piece: some 50 us of an optimizer's work, less than which no thread is worth waking for.
+const PIECE: usize = 1 << 16;
+
+/// Something of a length that can be cut in two: a slice, an index range, several of one length.
+pub(crate) trait Cut: Sized + Send {
+    fn len(&self) -> usize;
+    fn cut_at(self, mid: usize) -> (Self, Self);
+}
+
+impl<T: Sync> Cut for &[T] {
+    fn len(&self) -> usize {
+        <[T]>::len(self)
+    }
+    fn cut_at(self, mid: usize) -> (Self, Self) {
+        self.split_at(mid)
+    }
+}
+
+impl<T: Send> Cut for &mut [T] {
+    fn len(&self) -> usize {
+        <[T]>::len(self)
+    }
+    fn cut_at(self, mid: usize) -> (Self, Self) {
+        self.split_at_mut(mid)
+    }
+}
+
+impl Cut for Range<usize> {
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+    fn cut_at(self, mid: usize) -> (Self, Self) {
+        let mid = self.start + mid;
+        (self.start..mid, mid..self.end)
+    }
+}
+
+/// The rows of a matrix.
+pub(crate) struct Rows<'a, T> {
+    pub(crate) data: &'a mut [T],
+    /// Elements of a row, at least one.
+    pub(crate) width: usize,
+}
+
+impl<T: Send> Cut for Rows<'_, T> {
+    fn len(&self) -> usize {
+        self.data.len() / self.width
+    }
+    fn cut_at(self, mid: usize) -> (Self, Self) {
+        let (a, b) = self.data.split_at_mut(mid * self.width);
+        (Self { data: a, width: self.width }, Self { data: b, width: self.width })
+    }
+}
+
+macro_rules! tuples {
+    ($(($first:ident $($rest:ident)*))*) => {$(
+        impl<$first: Cut, $($rest: Cut),*> Cut for ($first, $($rest,)*) {
+            fn len(&self) -> usize {
+                self.0.len()
+            }
+            #[allow(non_snake_case)] // The names of the types serve for the values.
+            fn cut_at(self, mid: usize) -> (Self, Self) {
+                let ($first, $($rest,)*) = self;
+                let $first = $first.cut_at(mid);
+                $(let $rest = $rest.cut_at(mid);)*
+                (($first.0, $($rest.0,)*), ($first.1, $($rest.1,)*))
+            }
+        }
+    )*};
+}
+tuples! { (A) (A B) (A B C) (A B C D) (A B C D E) }
+
+/// `work` on the elements of all slices; piece by piece, with the feature `rayon` by any threads.
+pub(crate) fn in_pieces<C: Cut>(all: C, work: &(impl Fn(C) + Sync)) {
+    in_pieces_of(PIECE, all, work);
+}
+
+/// The same for rows of `width` elements.
+pub(crate) fn in_rows<C: Cut>(all: C, width: usize, work: &(impl Fn(C) + Sync)) {
+    in_pieces_of(PIECE / width.max(1), all, work);
+}
+
+/// The same with at most `piece` elements each, or 32. All pieces but the first start at a multiple of 16.
+pub(crate) fn in_pieces_of<C: Cut>(piece: usize, all: C, work: &(impl Fn(C) + Sync)) {
+    if all.len() <= piece.max(32) {
+        return work(all);
+    }
+    let mid = (all.len() / 2).next_multiple_of(16);
+    let (a, b) = all.cut_at(mid);
+    join(|| in_pieces_of(piece, a, work), || in_pieces_of(piece, b, work));
+}
+
+#[cfg(feature = "rayon")]
+fn join(a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
+    rayon::join(a, b);
+}
+
+#[cfg(not(feature = "rayon"))]
+fn join(a: impl FnOnce(), b: impl FnOnce()) {
+    a();
+    b();
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn every_element_has_its_turn_once() {
+        for len in [0, 1, 31, 33, 100, 1001] {
+            let (mut x, y) = (vec![0usize; len], vec![1usize; len]);
+            in_pieces_of(32, (x.as_mut_slice(), y.as_slice(), 0..len), &|(x, y, at)| {
+                assert!(x.len() == y.len() && at.start.is_multiple_of(16));
+                for ((x, y), i) in x.iter_mut().zip(y).zip(at) {
+                    *x += y + i;
+                }
+            });
+            assert!(x.iter().enumerate().all(|(i, &x)| x == i + 1), "{len}");
+        }
+    }
+
+    #[test]
+    fn rows_are_cut_between_them() {
+        let mut data = vec![0usize; 300];
+        in_pieces_of(32, (Rows { data: &mut data, width: 3 }, 0..100), &|(rows, at)| {
+            for (row, i) in rows.data.chunks_mut(3).zip(at) {
+                row.fill(i);
+            }
+        });
+        assert!(data.iter().enumerate().all(|(i, &x)| x == i / 3));
+    }
+}
