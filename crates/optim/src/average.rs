@@ -7,6 +7,7 @@ use gradus_core::{FloatElement, ParamMut, Parameters, SliceMut, with_slice};
 use crate::{
     AverageError, Swapped,
     param::Value,
+    pieces::{Cut, in_pieces},
     slots::{Buffer, Work},
 };
 
@@ -273,16 +274,10 @@ pub(crate) fn update(
     decays: &[f64],
     params: &mut dyn Parameters,
 ) -> Result<(), AverageError> {
-    /// Elements that stay in the first-level cache while every average takes them in.
-    const CHUNK: usize = 1024;
-
     fn take_in<T: Value>(averages: &mut [Average], decays: &[f64], at: usize, values: &[T]) {
-        for (i, chunk) in values.chunks(CHUNK).enumerate() {
-            for (average, &decay) in averages.iter_mut().zip(decays) {
-                let average = T::Work::typed(&mut average.entries[at].values);
-                lerp(&mut average[i * CHUNK..][..chunk.len()], chunk, decay);
-            }
-        }
+        let averages =
+            averages.iter_mut().map(|a| T::Work::typed(&mut a.entries[at].values)).collect();
+        in_pieces(Strand { averages, values }, &|strand: Strand<'_, T>| strand.take_in(decays));
     }
 
     let Some(first) = averages.first() else { return Ok(()) };
@@ -293,6 +288,37 @@ pub(crate) fn update(
         }
     });
     Ok(())
+}
+
+/// Some elements of a parameter, and the same ones of each average.
+struct Strand<'a, T: Value> {
+    averages: Vec<&'a mut [T::Work]>,
+    values: &'a [T],
+}
+
+impl<T: Value> Cut for Strand<'_, T> {
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn cut_at(self, mid: usize) -> (Self, Self) {
+        let (left, right) = self.averages.into_iter().map(|a| a.split_at_mut(mid)).unzip();
+        let (values, rest) = self.values.split_at(mid);
+        (Self { averages: left, values }, Self { averages: right, values: rest })
+    }
+}
+
+impl<T: Value> Strand<'_, T> {
+    fn take_in(mut self, decays: &[f64]) {
+        /// Elements that stay in the first-level cache while every average takes them in.
+        const CHUNK: usize = 1024;
+
+        for (i, chunk) in self.values.chunks(CHUNK).enumerate() {
+            for (average, &decay) in self.averages.iter_mut().zip(decays) {
+                lerp(&mut average[i * CHUNK..][..chunk.len()], chunk, decay);
+            }
+        }
+    }
 }
 
 /// torch's `lerp` with weight `1 - decay`: a constant stays what it is, a decay of 0 copies, 1 keeps.

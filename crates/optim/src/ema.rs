@@ -71,8 +71,9 @@ impl<D: Schedule> EmaConfig<D> {
 ///
 /// computed as torch's `lerp`. The averages start from the parameters as [`init`](Self::init) or, without it, the
 /// first update finds them. They are kept in f32 (f64 for f64 parameters), also of f16 and bf16 parameters.
-/// [`Average`] says how to evaluate with them, and what about batch norm. A NaN in the parameters stays in the
-/// average, so let a clip look for such gradients before the optimizer.
+/// [`Average`] says how to evaluate with them, and what about batch norm. Every walk has to show the same parameters,
+/// those without a gradient too. A NaN in the parameters stays in the average, so let a clip look for such gradients
+/// before the optimizer.
 ///
 /// # References
 /// Polyak, Juditsky: Acceleration of stochastic approximation by averaging (1992).

@@ -6,7 +6,6 @@ use num_traits::Float;
 use crate::{
     OptimError,
     error::{at_most_one, below_one, non_negative, positive},
-    rule::setters,
 };
 
 /// The decay of each update of an [`Ema`](crate::Ema), by the name of who uses it.
@@ -169,6 +168,41 @@ impl TimmDecay {
         }
     }
 
+    /// Sets [`min_decay`](Self::min_decay).
+    #[must_use]
+    pub fn with_min_decay(mut self, min_decay: f64) -> Self {
+        self.min_decay = min_decay;
+        self
+    }
+
+    /// Sets [`update_after_step`](Self::update_after_step).
+    #[must_use]
+    pub fn with_update_after_step(mut self, update_after_step: u64) -> Self {
+        self.update_after_step = update_after_step;
+        self
+    }
+
+    /// Sets [`use_warmup`](Self::use_warmup).
+    #[must_use]
+    pub fn with_use_warmup(mut self, use_warmup: bool) -> Self {
+        self.use_warmup = use_warmup;
+        self
+    }
+
+    /// Sets [`warmup_gamma`](Self::warmup_gamma).
+    #[must_use]
+    pub fn with_warmup_gamma(mut self, warmup_gamma: f64) -> Self {
+        self.warmup_gamma = warmup_gamma;
+        self
+    }
+
+    /// Sets [`warmup_power`](Self::warmup_power).
+    #[must_use]
+    pub fn with_warmup_power(mut self, warmup_power: f64) -> Self {
+        self.warmup_power = warmup_power;
+        self
+    }
+
     fn value(&self, update: u64) -> f64 {
         let k = update.saturating_sub(self.update_after_step);
         if k == 0 {
@@ -181,14 +215,6 @@ impl TimmDecay {
         risen.min(self.decay).max(self.min_decay)
     }
 }
-
-setters!(TimmDecay {
-    with_min_decay => min_decay: f64,
-    with_update_after_step => update_after_step: u64,
-    with_use_warmup => use_warmup: bool,
-    with_warmup_gamma => warmup_gamma: f64,
-    with_warmup_power => warmup_power: f64,
-});
 
 #[cfg(test)]
 mod tests {

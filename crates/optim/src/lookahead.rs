@@ -6,38 +6,26 @@ use gradus_core::{
 
 use crate::{
     OptimError,
+    config::config,
     ema::at_least_one,
     error::at_most_one,
-    param::{Value, try_visit, value_and_grad, with_pair},
-    rule::setters,
-    slots::{Slots, Work},
+    param::Value,
+    pieces::in_pieces,
+    rule::{Layout, Rule, Turn, step},
+    slots::Slots,
 };
 
-/// Hyper-parameters of [`Lookahead`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct LookaheadConfig {
-    /// Steps of the inner optimizer to one of the slow weights (optax: `sync_period`); 5 (timm: 6).
-    pub k: u64,
-    /// How far the slow weights go towards the fast ones (optax: `slow_step_size`); 0.5.
-    pub alpha: f64,
-}
-
-impl LookaheadConfig {
+config! {
+    /// Hyper-parameters of [`Lookahead`].
+    pub struct LookaheadConfig;
     /// The values of the paper for ImageNet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { k: 5, alpha: 0.5 }
+    pub fn new {
+        /// Steps of the inner optimizer to one of the slow weights (optax: `sync_period`); 5 (timm: 6).
+        k: u64 = 5, with_k;
+        /// How far the slow weights go towards the fast ones (optax: `slow_step_size`); 0.5.
+        alpha: f64 = 0.5, with_alpha;
     }
 }
-
-impl Default for LookaheadConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(LookaheadConfig { with_k => k: u64, with_alpha => alpha: f64 });
 
 /// Lookahead around any optimizer: every `k` steps slow weights go a part of the way that the optimizer went, and
 /// it goes on from them.
@@ -49,7 +37,8 @@ setters!(LookaheadConfig { with_k => k: u64, with_alpha => alpha: f64 });
 ///
 /// The slow weights start from the parameters before their first step, as in the paper and in optax; timm starts
 /// them at the first synchronisation, which therefore changes nothing there. The inner optimizer keeps its momentum
-/// (optax: `reset_state=False`). Steps are counted for each parameter, and those without a gradient do not count.
+/// (optax: `reset_state=False`). Steps are counted for each parameter, and those in which it is
+/// hidden do not count.
 /// Slow weights are kept in f32 (f64 for f64 parameters). With `alpha` 1 it is the inner optimizer to the bit.
 ///
 /// # References
@@ -81,9 +70,7 @@ impl<T: GradientTransform> Lookahead<T> {
     /// # Errors
     /// [`OptimError`] when `k` is 0 or `alpha` is outside `[0, 1]`.
     pub fn new(config: LookaheadConfig, inner: T) -> Result<Self, OptimError> {
-        at_least_one("k", config.k)?;
-        at_most_one("alpha", config.alpha)?;
-        Ok(Self { config, inner, slots: Slots::new(&["slow"]) })
+        Ok(Self { slots: Slots::of(&config)?, config, inner })
     }
 
     /// The hyper-parameters.
@@ -97,59 +84,55 @@ impl<T: GradientTransform> Lookahead<T> {
     pub fn inner(&self) -> &T {
         &self.inner
     }
-
-    /// Runs `f` on the counter, the slow and the fast weights of every parameter that has a gradient.
-    fn walk(&mut self, params: &mut dyn Parameters, f: impl Phase) -> Result<(), StepError> {
-        fn one<T: Value>(
-            slots: &mut Slots,
-            name: &str,
-            fast: &mut [T],
-            f: &impl Phase,
-        ) -> Result<(), StepError> {
-            let slot = slots.next::<T::Work>(name, |_| fast.len())?;
-            let slow = T::Work::typed(&mut slot.buffers[0]);
-            f.run(&mut slot.step, slow, fast);
-            Ok(())
-        }
-        let slots = &mut self.slots;
-        slots.rewind();
-        try_visit(params, |param| {
-            let name = param.name;
-            let Some(pair) = value_and_grad(param)? else { return Ok(()) };
-            with_pair!(pair, fast, _g => one(slots, name, fast, &f))
-        })
-    }
-}
-
-/// What is done to each parameter before or after the inner step.
-trait Phase {
-    fn run<T: Value>(&self, step: &mut u64, slow: &mut [T::Work], fast: &mut [T]);
 }
 
 /// Before the inner step: where the slow weights start.
 struct Start;
 
-impl Phase for Start {
-    fn run<T: Value>(&self, step: &mut u64, slow: &mut [T::Work], fast: &mut [T]) {
-        if *step == 0 {
-            slow.iter_mut().zip(fast).for_each(|(slow, fast)| *slow = fast.load());
+impl Layout for Start {
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["slow"])
+    }
+}
+
+impl Rule for Start {
+    fn update<T: Value>(&self, Turn { slot, value, .. }: Turn<'_, T>) {
+        // This is no step of the parameter yet.
+        slot.step -= 1;
+        if slot.step == 0 {
+            let [slow] = slot.typed::<T::Work, 1>();
+            slow.iter_mut().zip(value).for_each(|(slow, fast)| *slow = fast.load());
         }
     }
 }
 
-impl Phase for LookaheadConfig {
-    fn run<T: Value>(&self, step: &mut u64, slow: &mut [T::Work], fast: &mut [T]) {
-        *step += 1;
-        if !step.is_multiple_of(self.k) {
+/// After the inner step.
+impl Layout for LookaheadConfig {
+    fn check(&self) -> Result<(), OptimError> {
+        at_least_one("k", self.k)?;
+        at_most_one("alpha", self.alpha)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Start.fields()
+    }
+}
+
+impl Rule for LookaheadConfig {
+    fn update<T: Value>(&self, Turn { slot, value, .. }: Turn<'_, T>) {
+        if !slot.step.is_multiple_of(self.k) {
             return;
         }
         // Written from the fast weights, so that an alpha of 1 gives exactly those.
         let rest = T::Work::from_f64(1.0 - self.alpha);
-        for (slow, fast) in slow.iter_mut().zip(fast) {
-            let f = fast.load();
-            *slow = f - rest * (f - *slow);
-            *fast = T::store(*slow);
-        }
+        let [slow] = slot.typed::<T::Work, 1>();
+        in_pieces((slow, value), &|(slow, fast): (&mut [T::Work], &mut [T])| {
+            for (slow, fast) in slow.iter_mut().zip(fast) {
+                let f = fast.load();
+                *slow = f - rest * (f - *slow);
+                *fast = T::store(*slow);
+            }
+        });
     }
 }
 
@@ -178,9 +161,9 @@ impl<T: GradientTransform> State for Lookahead<T> {
 
 impl<T: GradientTransform> GradientTransform for Lookahead<T> {
     fn step(&mut self, lr: f64, params: &mut dyn Parameters) -> Result<(), StepError> {
-        self.walk(params, Start)?;
+        step(&Start, &mut self.slots, lr, params)?;
         self.inner.step(lr, params)?;
-        self.walk(params, self.config)
+        step(&self.config, &mut self.slots, lr, params)
     }
 }
 
@@ -188,7 +171,7 @@ impl<T: GradientTransform> GradientTransform for Lookahead<T> {
 mod tests {
     use alloc::{vec, vec::Vec};
 
-    use gradus_core::{StateValue, VecParam, bf16};
+    use gradus_core::{PresentGradients, StateValue, VecParam, bf16};
 
     use super::*;
     use crate::{Sgd, SgdConfig};
@@ -247,12 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_without_a_gradient_is_left_alone() {
+    fn a_hidden_parameter_is_left_alone() {
         let mut rule = half(2);
         let mut params = vec![VecParam::new("w", &[1], vec![1.0f32]).with_grad(vec![1.0])];
         rule.step(0.5, &mut params).unwrap();
         params[0].grad = None;
-        rule.step(0.5, &mut params).unwrap();
+        let missing = StepError::MissingGradient { names: vec!["w".into()] };
+        assert_eq!(rule.step(0.5, &mut params), Err(missing));
+        rule.step(0.5, &mut PresentGradients(&mut params)).unwrap();
         assert_eq!(params[0].value, [0.5]);
         params[0].grad = Some(vec![0.0]);
         rule.step(0.5, &mut params).unwrap();

@@ -6,73 +6,45 @@ use core::{
     ops::{Deref, DerefMut},
 };
 
-use gradus_core::{FloatElement, GradientTransform, ParamMut, Parameters, StepError};
+use gradus_core::{
+    FloatElement, GradientTransform, ParamMut, Parameters, StepError, require_gradients,
+};
 use num_traits::Float;
 
 use crate::{
     AverageError, OptimError,
     backup::Backup,
+    config::config,
     error::non_negative,
-    param::{Value, try_visit, value_and_grad, with_pair},
-    rule::setters,
+    lanes::sum2,
+    param::{Value, check, try_visit, with_pair},
+    pieces::in_pieces,
 };
 
-/// Hyper-parameters of [`Sam`].
-///
-/// | field | default |
-/// |---|---|
-/// | `rho` | 0.05 |
-/// | `adaptive` | false |
-/// | `eta` | 0 |
-/// | `eps` | 1e-12 |
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct SamConfig {
-    /// How far away the worst point is looked for. The paper takes 0.05 for CIFAR-10 and ImageNet, 0.1 for
-    /// CIFAR-100; adaptive ones are some ten times larger (0.5 to 2).
-    pub rho: f64,
-    /// Whether distances are measured relative to the size of each weight (ASAM), which makes the sharpness
-    /// independent of a rescaling of the weights.
-    pub adaptive: bool,
-    /// Added to the size of each weight, if adaptive; its authors take 0.01.
-    pub eta: f64,
-    /// Added to the norm in the denominator.
-    pub eps: f64,
-}
-
-impl SamConfig {
+config! {
+    /// Hyper-parameters of [`Sam`].
+    pub struct SamConfig;
     /// The values of the paper.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { rho: 0.05, adaptive: false, eta: 0.0, eps: 1e-12 }
-    }
-
-    /// The size of a weight.
-    #[inline(always)]
-    fn size(&self, p: f64) -> f64 {
-        if self.adaptive { Float::abs(p) + self.eta } else { 1.0 }
-    }
-}
-
-impl Default for SamConfig {
-    fn default() -> Self {
-        Self::new()
+    pub fn new {
+        /// How far away the worst point is looked for; 0.05, as in the paper for CIFAR-10 and ImageNet (0.1 for
+        /// CIFAR-100). Adaptive ones are some ten times larger (0.5 to 2).
+        rho: f64 = 0.05, with_rho;
+        /// Whether distances are measured relative to the size of each weight (ASAM), which makes the sharpness
+        /// independent of a rescaling of the weights; false.
+        adaptive: bool = false, with_adaptive;
+        /// Added to the size of each weight, if adaptive; 0 (the authors of ASAM take 0.01).
+        eta: f64 = 0.0, with_eta;
+        /// Added to the norm in the denominator; 1e-12.
+        eps: f64 = 1e-12, with_eps;
     }
 }
-
-setters!(SamConfig {
-    with_rho => rho: f64,
-    with_adaptive => adaptive: bool,
-    with_eta => eta: f64,
-    with_eps => eps: f64,
-});
 
 /// Sharpness-aware minimization: two gradients a step, the second one taken at the worst point within `rho`.
 ///
 /// With gradients `g` of parameters `w`, and `s` = 1, or if adaptive `abs(w) + eta` by element:
 ///
 /// ```text
-/// n = norm(s g)                 over all parameters that have a gradient
+/// n = norm(s g)                 over all parameters
 /// w = w + rho s^2 g / (n + eps)
 /// the gradient there, w back, a step of any optimizer with that gradient
 /// ```
@@ -155,29 +127,28 @@ impl Sam {
         Ok(Perturbed { sam: self, params, norm })
     }
 
-    /// Moves the parameters that have a gradient to the worst point; returns the norm of `s g`, which without
-    /// `adaptive` is that of the gradients.
+    /// Moves the parameters to the worst point; returns the norm of `s g`, which without `adaptive` is that of the
+    /// gradients.
     ///
     /// # Errors
-    /// [`SamError::NotRestored`] when the parameters are there already. [`SamError::Step`] where a gradient is
-    /// NaN or infinite or does not fit its parameter. Nothing has changed then.
+    /// [`SamError::NotRestored`] when the parameters are there already. [`SamError::Step`] where a gradient is missing
+    /// ([`PresentGradients`](gradus_core::PresentGradients) hides such parameters), NaN or infinite, or does not fit
+    /// its parameter. Nothing has changed then.
     pub fn perturb(&mut self, params: &mut dyn Parameters) -> Result<f64, SamError> {
         if self.is_perturbed {
             return Err(SamError::NotRestored);
         }
         let config = self.config;
-        let norm = config.norm(params)?;
+        let norm = config.norm(params).map_err(SamError::Step)?;
         let scale = config.rho / (norm + config.eps);
         self.before.clear();
         let before = &mut self.before;
         params.visit(&mut |param| {
-            let name = param.name;
-            if let Ok(Some(pair)) = value_and_grad(param) {
-                before.save(name, &pair.0);
-                // Where eps and norm are 0 there is no scale.
-                if scale.is_finite() {
-                    with_pair!(pair, p, g => config.ascend(scale, p, g));
-                }
+            let (Some(value), Some(grad)) = (param.value, param.grad) else { return };
+            before.save(param.name, &value);
+            // Where eps and norm are 0 there is no scale.
+            if scale.is_finite() {
+                with_pair!((value, grad), p, g => config.ascend(scale, p, g));
             }
         });
         self.is_perturbed = true;
@@ -217,26 +188,33 @@ impl Sam {
 }
 
 impl SamConfig {
-    /// The norm of `s g` over all parameters that have a gradient.
-    fn norm(&self, params: &mut dyn Parameters) -> Result<f64, SamError> {
+    /// The norm of `s g` over all parameters.
+    fn norm(&self, params: &mut dyn Parameters) -> Result<f64, StepError> {
+        require_gradients(params)?;
         let mut total = 0.0f64;
         let mut first_bad: Option<String> = None;
         let mut count = 0;
-        let walked = try_visit(params, |param| {
-            let name = param.name;
-            let Some(pair) = value_and_grad(param)? else { return Ok(()) };
+        try_visit(params, |param| {
+            check(&param, true)?;
+            let (Some(value), Some(grad)) = (param.value, param.grad) else { return Ok(()) };
+            let pair = (value, grad);
             total += with_pair!(&pair, p, g => self.sum_of_squares(p, g));
             if !total.is_finite() {
                 count += with_pair!(&pair, p, g => self.count_non_finite(p, g));
-                first_bad.get_or_insert_with(|| name.into());
+                first_bad.get_or_insert_with(|| param.name.into());
             }
             Ok(())
-        });
-        walked.map_err(SamError::Step)?;
+        })?;
         match first_bad {
             None => Ok(Float::sqrt(total)),
-            Some(name) => Err(SamError::Step(StepError::NonFiniteGradient { name, count })),
+            Some(name) => Err(StepError::NonFiniteGradient { name, count }),
         }
+    }
+
+    /// The size `s` of a weight.
+    #[inline(always)]
+    fn size(&self, p: f64) -> f64 {
+        if self.adaptive { Float::abs(p) + self.eta } else { 1.0 }
     }
 
     /// One element of `s g`, in f64.
@@ -246,14 +224,10 @@ impl SamConfig {
     }
 
     fn sum_of_squares<T: Value>(&self, p: &[T], g: &[T]) -> f64 {
-        let mut lanes = [0.0f64; 8];
-        for (p, g) in p.chunks(8).zip(g.chunks(8)) {
-            for ((lane, &p), &g) in lanes.iter_mut().zip(p).zip(g) {
-                let x = self.scaled(p, g);
-                *lane += x * x;
-            }
-        }
-        lanes.iter().sum()
+        sum2(p, g, |p, g| {
+            let x = self.scaled(p, g);
+            x * x
+        })
     }
 
     fn count_non_finite<T: Value>(&self, p: &[T], g: &[T]) -> usize {
@@ -262,11 +236,12 @@ impl SamConfig {
 
     fn ascend<T: Value>(&self, scale: f64, p: &mut [T], g: &[T]) {
         // In f64 until the sum: small gradients have scales that are out of the range of f32.
-        for (p, &g) in p.iter_mut().zip(g) {
-            let x = FloatElement::to_f64(*p);
-            let step = self.size(x) * self.scaled(*p, g) * scale;
-            *p = T::store(p.load() + T::Work::from_f64(step));
-        }
+        in_pieces((p, g), &|(p, g): (&mut [T], &[T])| {
+            for (p, &g) in p.iter_mut().zip(g) {
+                let step = self.size(FloatElement::to_f64(*p)) * self.scaled(*p, g) * scale;
+                *p = T::store(p.load() + T::Work::from_f64(step));
+            }
+        });
     }
 }
 
@@ -323,7 +298,7 @@ pub enum SamError {
     NotRestored,
     /// The parameters are not perturbed.
     NotPerturbed,
-    /// A gradient is NaN or infinite or does not fit its parameter, or the optimizer refused the step.
+    /// A gradient is missing, NaN or infinite or does not fit its parameter, or the optimizer refused the step.
     Step(StepError),
     /// A parameter is not what it was when it was perturbed.
     Parameters(AverageError),

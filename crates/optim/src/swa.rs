@@ -7,40 +7,21 @@ use gradus_core::{Parameters, State, StateDict, StateError, StateValue};
 use crate::{
     Average, AverageError, Ema, EmaConfig, EmaDecay, OptimError,
     average_state::{load_all, save_all},
+    config::config,
     ema::at_least_one,
-    rule::setters,
 };
 
-/// Hyper-parameters of [`Swa`].
-///
-/// | field | default |
-/// |---|---|
-/// | `start` | 0 |
-/// | `every` | 1 |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SwaConfig {
-    /// The first step whose parameters are averaged, from 0.
-    pub start: u64,
-    /// From there on every `every`-th step counts.
-    pub every: u64,
-}
-
-impl SwaConfig {
+config! {
+    /// Hyper-parameters of [`Swa`].
+    pub struct SwaConfig;
     /// The mean of the parameters after every step.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { start: 0, every: 1 }
+    pub fn new {
+        /// The first step whose parameters are averaged, from 0; 0.
+        start: u64 = 0, with_start;
+        /// From there on every `every`-th step counts; 1.
+        every: u64 = 1, with_every;
     }
 }
-
-impl Default for SwaConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-setters!(SwaConfig { with_start => start: u64, with_every => every: u64 });
 
 /// Stochastic weight averaging: the mean of the parameters after steps `start`, `start + every`, ...
 ///

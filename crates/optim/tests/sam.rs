@@ -2,7 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use gradus_core::{GradientTransform, ParamMut, Parameters, StepError, VecParam, bf16};
+use gradus_core::{
+    GradientTransform, ParamMut, Parameters, PresentGradients, StepError, VecParam, bf16,
+};
 use gradus_optim::{Adam, AdamConfig, AverageError, Sam, SamConfig, SamError};
 use proptest::prelude::*;
 
@@ -184,11 +186,13 @@ fn gradients_that_are_none_are_refused_and_nothing_moves() {
 }
 
 #[test]
-fn a_parameter_without_a_gradient_stays_where_it_is() {
+fn a_missing_gradient_is_an_error_unless_it_is_hidden() {
     let mut sam = sam(SamConfig::new().with_rho(1.0));
     let mut params = vec![param("a", &[1.0], &[2.0]), param("b", &[1.0], &[2.0])];
     params[1].grad = None;
-    sam.perturb(&mut params).unwrap();
+    let missing = StepError::MissingGradient { names: vec!["b".into()] };
+    assert_eq!(sam.perturb(&mut params), Err(SamError::Step(missing)));
+    sam.perturb(&mut PresentGradients(&mut params)).unwrap();
     assert_eq!([params[0].value[0], params[1].value[0]], [2.0, 1.0]);
     // It was not saved: what is written to it in between is kept.
     params[1].value[0] = 5.0;
