@@ -16,7 +16,7 @@ use burn::{
 };
 use digits::{CLASSES, Digits, PIXELS, Part};
 use gradus_clip::{ClipNorm, clip_grad_norm};
-use gradus_core::{ParamKind, Schedule};
+use gradus_core::{ParamKind, Schedule, require_gradients};
 use gradus_init::{FanMode, Init, Layout, Nonlinearity, init_parameters};
 use gradus_schedule::warmup_cosine;
 
@@ -53,8 +53,8 @@ impl Mlp {
             head: LinearConfig::new(128, CLASSES).init(device),
         };
         let mut params = read(&mlp);
-        init_parameters(&mut params, seed, |_name, _shape, kind| {
-            Some(if kind == ParamKind::Weight { he() } else { Init::zeros() })
+        init_parameters(&mut params, seed, |p| {
+            Some(if p.kind == ParamKind::Weight { he() } else { Init::zeros() })
         })?;
         Ok(write(mlp, &params))
     }
@@ -124,6 +124,7 @@ fn training() -> Result<(), Box<dyn Error>> {
             let (x, y) = tensors(&batch, &device);
             let mut grads = GradientsParams::from_grads(model.loss(x, y).backward(), &model);
             let mut params = read_with_grads(&model, &grads);
+            require_gradients(&mut params)?;
             let report = clip_grad_norm(&mut params, &clip)?;
             write_grads(&model, &params, &mut grads);
             model = optimizer.step(lr.step(), model, grads);

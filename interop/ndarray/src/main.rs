@@ -12,7 +12,9 @@ use digits::{Digits, PIXELS, Part};
 use gradus_clip::{ClipNorm, clip_grad_norm};
 use gradus_core::{GradientTransform, ParamKind, State};
 use gradus_init::{FanMode, Init, Layout, Nonlinearity, init_parameters};
-use gradus_optim::{Adam, AdamConfig, Average, Chain, Ema, EmaConfig, EmaDecay, Group, OptimError};
+use gradus_optim::{
+    Adam, AdamConfig, Average, Ema, EmaConfig, EmaDecay, Group, Groups, OptimError,
+};
 use gradus_schedule::{Schedule, warmup_cosine};
 use gradus_stop::{EarlyStopping, EarlyStoppingConfig, Mode, Reason};
 use ndarray::ArrayView2;
@@ -83,19 +85,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn started(seed: u64) -> Result<Mlp, Box<dyn Error>> {
     let mut mlp = Mlp::new(128);
     let he = Init::kaiming_normal(Nonlinearity::Relu, FanMode::FanIn).with_layout(Layout::InOut);
-    init_parameters(&mut mlp, seed, |_name, _shape, kind| {
-        Some(if kind == ParamKind::Weight { he } else { Init::zeros() })
+    init_parameters(&mut mlp, seed, |p| {
+        Some(if p.kind == ParamKind::Weight { he } else { Init::zeros() })
     })?;
     Ok(mlp)
 }
 
 /// AdamW in two groups: weights decay, biases do not.
-fn decay_for_weights_alone() -> Result<Chain, OptimError> {
+fn decay_for_weights_alone() -> Result<Groups, OptimError> {
     let weights = Adam::new(AdamConfig::adamw().with_weight_decay(0.05))?;
     let others = Adam::new(AdamConfig::adamw().with_weight_decay(0.0))?;
-    Ok(Chain::new()
-        .then(Group::new(|_name, _shape, kind| kind == ParamKind::Weight, weights))
-        .then(Group::new(|_name, _shape, kind| kind != ParamKind::Weight, others)))
+    let are_weights = |_name: &str, _shape: &[usize], kind| kind == ParamKind::Weight;
+    Ok(Groups::new().then(Group::new(are_weights, weights)).otherwise(others))
 }
 
 fn images(part: &Part) -> ArrayView2<'_, f32> {

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn gradients_are_the_slopes_of_the_loss() {
         let mut mlp = Mlp::new(7);
-        init_parameters(&mut mlp, 1, |_, _, _| Some(Init::normal(0.0, 0.3))).unwrap();
+        init_parameters(&mut mlp, 1, |_| Some(Init::normal(0.0, 0.3))).unwrap();
         let x =
             Array2::from_shape_fn((5, PIXELS), |(i, j)| ((i * 7 + j * 3) % 11) as f32 / 5.0 - 1.0);
         let labels = [3, 0, 9, 3, 5];
