@@ -9,7 +9,11 @@ use crate::{ClipError, GradNorm, NormType, norm::measure};
 /// What to do about a norm that is NaN or infinite.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum OnNonFinite {
     /// Return [`ClipError::NonFinite`] and leave the gradients as they are; whoever called stops or raises.
     #[default]

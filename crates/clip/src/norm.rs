@@ -13,7 +13,11 @@ use crate::{
 /// The order of a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[non_exhaustive]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum NormType {
     /// Sum of the absolute values.
     L1,

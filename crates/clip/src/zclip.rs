@@ -17,7 +17,11 @@ use crate::{
 /// What a norm that stands out is clipped to in [`ZClip`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum ZClipScale {
     /// `mean + z_threshold^2 std / z`: the further out, the closer to the mean.
     #[default]

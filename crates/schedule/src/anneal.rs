@@ -24,6 +24,11 @@ use crate::{
 /// [`CosineAnnealing`]: crate::CosineAnnealing
 /// [`Polynomial`]: crate::Polynomial
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Anneal {
     start: f64,
     end: f64,
@@ -38,12 +43,16 @@ impl Anneal {
     /// [`ScheduleError`] when a number is not finite or is negative, `steps` is 0, or the power of
     /// [`Shape::Power`] is not positive.
     pub fn new(start: f64, end: f64, steps: u64, shape: Shape) -> Result<Self, ScheduleError> {
-        Ok(Self {
-            start: number("start", start)?,
-            end: number("end", end)?,
-            steps: length("steps", steps)?,
-            shape: shape.checked()?,
-        })
+        Self { start, end, steps, shape }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("start", self.start)?;
+        number("end", self.end)?;
+        length("steps", self.steps)?;
+        self.shape.checked()?;
+        Ok(self)
     }
 }
 

@@ -1,94 +1,17 @@
-//! Schedules made of others: a ramp before, a delay, bounds, a factor, a product.
+//! Schedules made of others, value by value: bounds, a factor, a sum, a product, the lower or the higher of two, a
+//! function.
 
-use crate::{
-    Schedule, ScheduleError, Shape,
-    error::{length, number},
-};
+use core::fmt;
 
-/// A ramp up to another schedule's first value, then that schedule from its own step 0.
-///
-/// Made by [`ScheduleExt::warmup`](crate::ScheduleExt::warmup).
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Warmup<S> {
-    schedule: S,
-    steps: u64,
-    start_factor: f64,
-    shape: Shape,
-}
-
-impl<S: Schedule> Warmup<S> {
-    pub(crate) fn new(schedule: S, steps: u64) -> Self {
-        Self { schedule, steps, start_factor: 0.0, shape: Shape::Linear }
-    }
-
-    /// Starts at this fraction of the schedule's first value instead of at 0 (PyTorch's `LinearLR`: 1/3).
-    ///
-    /// # Errors
-    /// [`ScheduleError::InvalidNumber`] when the factor is not finite or is negative.
-    pub fn with_start_factor(self, start_factor: f64) -> Result<Self, ScheduleError> {
-        Ok(Self { start_factor: number("start_factor", start_factor)?, ..self })
-    }
-
-    /// Rises along this shape instead of a straight line.
-    ///
-    /// # Errors
-    /// [`ScheduleError::OutOfRange`] when the power of [`Shape::Power`] is not positive.
-    pub fn with_shape(self, shape: Shape) -> Result<Self, ScheduleError> {
-        Ok(Self { shape: shape.checked()?, ..self })
-    }
-}
-
-impl<S: Schedule> Schedule for Warmup<S> {
-    fn value(&self, step: u64) -> f64 {
-        if step >= self.steps {
-            return self.schedule.value(step - self.steps);
-        }
-        let done = self.shape.rise(step as f64 / self.steps as f64);
-        self.schedule.value(0) * (self.start_factor * (1.0 - done) + done)
-    }
-}
-
-/// Another schedule that starts later. Made by [`ScheduleExt::delay`](crate::ScheduleExt::delay).
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Delayed<S> {
-    schedule: S,
-    steps: u64,
-}
-
-impl<S: Schedule> Delayed<S> {
-    pub(crate) fn new(schedule: S, steps: u64) -> Self {
-        Self { schedule, steps }
-    }
-}
-
-impl<S: Schedule> Schedule for Delayed<S> {
-    fn value(&self, step: u64) -> f64 {
-        self.schedule.value(step.saturating_sub(self.steps))
-    }
-}
-
-/// Another schedule that advances once in so many steps. Made by
-/// [`ScheduleExt::every`](crate::ScheduleExt::every).
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Every<S> {
-    schedule: S,
-    steps: u64,
-}
-
-impl<S: Schedule> Every<S> {
-    pub(crate) fn new(schedule: S, steps: u64) -> Result<Self, ScheduleError> {
-        Ok(Self { schedule, steps: length("steps", steps)? })
-    }
-}
-
-impl<S: Schedule> Schedule for Every<S> {
-    fn value(&self, step: u64) -> f64 {
-        self.schedule.value(step / self.steps)
-    }
-}
+use crate::{Schedule, ScheduleError, error::number, finite::bounded};
 
 /// Another schedule kept within bounds. Made by [`ScheduleExt::clamp`](crate::ScheduleExt::clamp).
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Clamped<S> {
     schedule: S,
     min: f64,
@@ -97,12 +20,19 @@ pub struct Clamped<S> {
 
 impl<S: Schedule> Clamped<S> {
     pub(crate) fn new(schedule: S, min: f64, max: f64) -> Result<Self, ScheduleError> {
-        let (min, max) = (number("min", min)?, number("max", max)?);
+        Self { schedule, min, max }.checked()
+    }
+}
+
+impl<S> Clamped<S> {
+    /// Itself, if the bounds are in order.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        let (min, max) = (number("min", self.min)?, number("max", self.max)?);
         if min > max {
             let expected = "at most max";
             return Err(ScheduleError::OutOfRange { argument: "min", value: min, expected });
         }
-        Ok(Self { schedule, min, max })
+        Ok(self)
     }
 }
 
@@ -114,6 +44,11 @@ impl<S: Schedule> Schedule for Clamped<S> {
 
 /// Another schedule times a constant. Made by [`ScheduleExt::scale`](crate::ScheduleExt::scale).
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Scaled<S> {
     schedule: S,
     factor: f64,
@@ -121,32 +56,98 @@ pub struct Scaled<S> {
 
 impl<S: Schedule> Scaled<S> {
     pub(crate) fn new(schedule: S, factor: f64) -> Result<Self, ScheduleError> {
-        Ok(Self { schedule, factor: number("factor", factor)? })
+        Self { schedule, factor }.checked()
+    }
+}
+
+impl<S> Scaled<S> {
+    /// Itself, if its number makes sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("factor", self.factor)?;
+        Ok(self)
     }
 }
 
 impl<S: Schedule> Schedule for Scaled<S> {
     fn value(&self, step: u64) -> f64 {
-        self.schedule.value(step) * self.factor
+        bounded(self.schedule.value(step) * self.factor)
     }
 }
 
-/// The product of two schedules, step by step. Made by [`ScheduleExt::times`](crate::ScheduleExt::times).
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Times<A, B> {
-    left: A,
-    right: B,
+/// Two schedules, step by step, as one.
+macro_rules! pair {
+    ($(#[$doc:meta])* $name:ident, $value:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Debug)]
+        #[cfg_attr(
+            feature = "serde",
+            derive(serde::Serialize, serde::Deserialize),
+            serde(deny_unknown_fields)
+        )]
+        pub struct $name<A, B> {
+            left: A,
+            right: B,
+        }
+
+        impl<A: Schedule, B: Schedule> $name<A, B> {
+            pub(crate) fn new(left: A, right: B) -> Self {
+                Self { left, right }
+            }
+        }
+
+        impl<A: Schedule, B: Schedule> Schedule for $name<A, B> {
+            fn value(&self, step: u64) -> f64 {
+                let value: fn(f64, f64) -> f64 = $value;
+                value(self.left.value(step), self.right.value(step))
+            }
+        }
+    };
 }
 
-impl<A: Schedule, B: Schedule> Times<A, B> {
-    pub(crate) fn new(left: A, right: B) -> Self {
-        Self { left, right }
+pair!(
+    /// The product of two schedules, step by step. Made by [`ScheduleExt::times`](crate::ScheduleExt::times).
+    Times,
+    |a, b| bounded(a * b)
+);
+pair!(
+    /// The sum of two schedules, step by step. Made by [`ScheduleExt::plus`](crate::ScheduleExt::plus).
+    Plus,
+    |a, b| bounded(a + b)
+);
+// Written so that a NaN, which only a closure gives, is not hidden.
+pair!(
+    /// The lower of two schedules at each step. Made by [`ScheduleExt::min`](crate::ScheduleExt::min).
+    Min,
+    |a, b| if a < b || a.is_nan() { a } else { b }
+);
+pair!(
+    /// The higher of two schedules at each step. Made by [`ScheduleExt::max`](crate::ScheduleExt::max).
+    Max,
+    |a, b| if a > b || a.is_nan() { a } else { b }
+);
+
+/// A function of another schedule's value. Made by [`ScheduleExt::map`](crate::ScheduleExt::map).
+#[derive(Clone, Copy)]
+pub struct Map<S, F> {
+    schedule: S,
+    function: F,
+}
+
+impl<S: Schedule, F: Fn(f64) -> f64> Map<S, F> {
+    pub(crate) fn new(schedule: S, function: F) -> Self {
+        Self { schedule, function }
     }
 }
 
-impl<A: Schedule, B: Schedule> Schedule for Times<A, B> {
+impl<S: Schedule, F: Fn(f64) -> f64> Schedule for Map<S, F> {
     fn value(&self, step: u64) -> f64 {
-        self.left.value(step) * self.right.value(step)
+        (self.function)(self.schedule.value(step))
+    }
+}
+
+impl<S: fmt::Debug, F> fmt::Debug for Map<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map").field("schedule", &self.schedule).finish_non_exhaustive()
     }
 }
 
@@ -154,7 +155,8 @@ impl<A: Schedule, B: Schedule> Schedule for Times<A, B> {
 mod tests {
     use super::*;
     use crate::{
-        Constant, ExponentialDecay, Linear, MultiStepDecay, ScheduleExt, StepDecay, testing::check,
+        Constant, ExponentialDecay, Linear, MultiStepDecay, ScheduleExt, StepDecay, from_fn,
+        testing::check,
     };
 
     #[test]
@@ -175,18 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn warm_up_of_no_steps_is_no_warm_up() {
-        let lr = Constant::new(0.3).unwrap().warmup(0);
-        check(&lr, &[(0, 0.3), (1, 0.3)]);
-    }
-
-    #[test]
-    fn delayed_slowed_down_and_bounded() {
+    fn bounds_are_kept_and_in_order() {
         let line = Linear::new(0.1, 0.0, 10).unwrap();
-        check(&line.delay(5), &[(0, 0.1), (5, 0.1), (6, 0.09), (15, 0.0)]);
-        check(&line.every(5).unwrap(), &[(0, 0.1), (4, 0.1), (5, 0.09), (49, 0.01), (50, 0.0)]);
         check(&line.clamp(0.02, 0.07).unwrap(), &[(0, 0.07), (3, 0.07), (5, 0.05), (9, 0.02)]);
-        assert_eq!(line.every(0), Err(ScheduleError::ZeroSteps { argument: "steps" }));
         let expected = "at most max";
         assert_eq!(
             line.clamp(0.3, 0.2),
@@ -196,20 +189,32 @@ mod tests {
     }
 
     #[test]
-    fn a_shaped_warm_up_meets_both_ends() {
-        let lr = Constant::new(1.0).unwrap().warmup(4).with_shape(Shape::Cosine).unwrap();
-        check(&lr, &[(0, 0.0), (1, 0.1464466094067262), (2, 0.5), (4, 1.0)]);
-        assert!(lr.with_shape(Shape::Power(0.0)).is_err());
+    fn two_at_a_time() {
+        let (line, flat) = (Linear::new(1.0, 0.0, 10).unwrap(), Constant::new(0.4).unwrap());
+        check(&line.plus(flat), &[(0, 1.4), (5, 0.9), (10, 0.4)]);
+        check(&line.min(flat), &[(0, 0.4), (5, 0.4), (6, 0.4), (7, 0.3), (10, 0.0)]);
+        check(&line.max(flat), &[(0, 1.0), (5, 0.5), (6, 0.4), (7, 0.4), (10, 0.4)]);
+        check(&line.map(|x| x * x), &[(0, 1.0), (5, 0.25)]);
+        let nan = from_fn(|_| f64::NAN);
+        assert!(nan.min(flat).value(0).is_nan() && flat.min(nan).value(0).is_nan());
+        assert!(nan.max(flat).value(0).is_nan() && flat.max(nan).value(0).is_nan());
+        assert!(nan.times(flat).value(0).is_nan() && nan.plus(flat).value(0).is_nan());
+    }
+
+    #[test]
+    fn nothing_overflows_into_nan() {
+        let huge = Constant::new(f64::MAX).unwrap();
+        let zero = Constant::new(0.0).unwrap();
+        check(&huge.times(huge), &[(0, f64::MAX)]);
+        check(&huge.times(huge).times(zero), &[(0, 0.0)]);
+        check(&huge.plus(huge).scale(2.0).unwrap(), &[(0, f64::MAX)]);
+        check(&huge.warmup(3).with_start_factor(f64::MAX).unwrap().times(zero), &[(1, 0.0)]);
     }
 
     #[test]
     fn bad_factors_are_refused() {
         let lr = Constant::new(0.3).unwrap();
-        let invalid = |argument, value| Err(ScheduleError::InvalidNumber { argument, value });
-        assert_eq!(lr.scale(-1.0), invalid("factor", -1.0));
-        assert_eq!(
-            lr.warmup(3).with_start_factor(f64::INFINITY),
-            Err(ScheduleError::InvalidNumber { argument: "start_factor", value: f64::INFINITY })
-        );
+        let argument = "factor";
+        assert_eq!(lr.scale(-1.0), Err(ScheduleError::InvalidNumber { argument, value: -1.0 }));
     }
 }

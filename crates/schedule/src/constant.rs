@@ -14,6 +14,11 @@ use crate::{Schedule, ScheduleError, error::number};
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Constant {
     value: f64,
 }
@@ -24,7 +29,13 @@ impl Constant {
     /// # Errors
     /// [`ScheduleError::InvalidNumber`] when `value` is not finite or is negative.
     pub fn new(value: f64) -> Result<Self, ScheduleError> {
-        Ok(Self { value: number("value", value)? })
+        Self { value }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("value", self.value)?;
+        Ok(self)
     }
 }
 

@@ -9,11 +9,18 @@ use crate::{
 ///
 /// Made by [`ScheduleExt::cooldown`](crate::ScheduleExt::cooldown).
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Cooldown<S> {
     schedule: S,
     at: u64,
     steps: u64,
+    #[cfg_attr(feature = "serde", serde(default))]
     end: f64,
+    #[cfg_attr(feature = "serde", serde(default))]
     shape: Shape,
 }
 
@@ -27,7 +34,7 @@ impl<S: Schedule> Cooldown<S> {
     /// # Errors
     /// [`ScheduleError::InvalidNumber`] when the value is not finite or is negative.
     pub fn with_end(self, end: f64) -> Result<Self, ScheduleError> {
-        Ok(Self { end: number("end", end)?, ..self })
+        Self { end, ..self }.checked()
     }
 
     /// Falls along this shape instead of a straight line.
@@ -35,7 +42,16 @@ impl<S: Schedule> Cooldown<S> {
     /// # Errors
     /// [`ScheduleError::OutOfRange`] when the power of [`Shape::Power`] is not positive.
     pub fn with_shape(self, shape: Shape) -> Result<Self, ScheduleError> {
-        Ok(Self { shape: shape.checked()?, ..self })
+        Self { shape, ..self }.checked()
+    }
+}
+
+impl<S> Cooldown<S> {
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("end", self.end)?;
+        self.shape.checked()?;
+        Ok(self)
     }
 }
 
@@ -56,7 +72,8 @@ impl<S: Schedule> Schedule for Cooldown<S> {
 /// Short for `Constant::new(peak)?.warmup(w).cooldown(w + stable, decay)`; both ends take another
 /// [`Shape`] ([`Warmup::with_shape`], [`Cooldown::with_shape`]; transformers' `get_wsd_schedule` falls along
 /// a cosine by default). The decay is a branch: the trunk `Constant::new(peak)?.warmup(w)` can be
-/// trained on, and cooled down from any checkpoint of it, without having fixed the length beforehand.
+/// trained on, and cooled down from any checkpoint of it, without having fixed the length beforehand. MiniCPM's decay,
+/// `peak 0.5^(t / T)`, is `trunk.then(at, ExponentialDecay::new(peak, 0.5)?.with_period(T)?)`.
 ///
 /// ```
 /// use gradus_schedule::{Constant, Schedule, ScheduleExt, Shape, warmup_stable_decay};

@@ -7,6 +7,7 @@ use num_traits::Float;
 use crate::{
     Past, Schedule, ScheduleError, ScheduleExt, Warmup,
     error::{length, number, positive},
+    finite::{bounded, mix},
 };
 
 /// From `start` to `end` along half a cosine: `end + (start - end) ((1 + cos(pi t / steps)) / 2)^exponent`,
@@ -30,12 +31,20 @@ use crate::{
 /// # References
 /// Loshchilov, Hutter: SGDR: stochastic gradient descent with warm restarts (2017), without the restarts.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct CosineAnnealing {
     start: f64,
     end: f64,
     steps: u64,
+    #[cfg_attr(feature = "serde", serde(default = "crate::checked::one"))]
     exponent: f64,
+    #[cfg_attr(feature = "serde", serde(default = "crate::checked::one"))]
     k: f64,
+    #[cfg_attr(feature = "serde", serde(default))]
     past: Past,
 }
 
@@ -45,14 +54,7 @@ impl CosineAnnealing {
     /// # Errors
     /// [`ScheduleError`] when a number is not finite or is negative, or `steps` is 0.
     pub fn new(start: f64, end: f64, steps: u64) -> Result<Self, ScheduleError> {
-        Ok(Self {
-            start: number("start", start)?,
-            end: number("end", end)?,
-            steps: length("steps", steps)?,
-            exponent: 1.0,
-            k: 1.0,
-            past: Past::default(),
-        })
+        Self { start, end, steps, exponent: 1.0, k: 1.0, past: Past::default() }.checked()
     }
 
     /// Says what happens after `steps`.
@@ -66,7 +68,7 @@ impl CosineAnnealing {
     /// # Errors
     /// [`ScheduleError::OutOfRange`] unless the exponent is positive and finite.
     pub fn with_exponent(self, exponent: f64) -> Result<Self, ScheduleError> {
-        Ok(Self { exponent: positive("exponent", exponent)?, ..self })
+        Self { exponent, ..self }.checked()
     }
 
     /// Raises the fraction of the steps to this power, `cos(pi (t / steps)^k)`: above 1 the value falls later
@@ -78,7 +80,17 @@ impl CosineAnnealing {
     /// # References
     /// Zhang, Li: k-decay: a new method for learning rate schedule (2020).
     pub fn with_k_decay(self, k: f64) -> Result<Self, ScheduleError> {
-        Ok(Self { k: positive("k", k)?, ..self })
+        Self { k, ..self }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("start", self.start)?;
+        number("end", self.end)?;
+        length("steps", self.steps)?;
+        positive("exponent", self.exponent)?;
+        positive("k", self.k)?;
+        Ok(self)
     }
 }
 
@@ -94,10 +106,9 @@ impl Schedule for CosineAnnealing {
         let fraction = if self.k == 1.0 { fraction } else { Float::powf(fraction, self.k) };
         let (sin, cos) = Float::sin_cos(FRAC_PI_2 * fraction);
         if self.exponent == 1.0 {
-            return self.start * (cos * cos) + self.end * (sin * sin);
+            return bounded(self.start * (cos * cos) + self.end * (sin * sin));
         }
-        let weight = Float::powf(cos * cos, self.exponent);
-        self.start * weight + self.end * (1.0 - weight)
+        mix(self.start, self.end, Float::powf(cos * cos, self.exponent))
     }
 }
 
@@ -145,6 +156,17 @@ mod tests {
         // T_max 25, eta_min 0.01
         let lr = CosineAnnealing::new(0.1, 0.01, 25).unwrap().with_past(Past::Periodic);
         check(&lr, &[(2, 0.09858624225078841), (10, 0.06890576474687264), (25, 0.01), (50, 0.1)]);
+    }
+
+    #[test]
+    fn the_golden_numbers_of_pytorch() {
+        let hold = CosineAnnealing::new(0.1, 0.0, 10).unwrap();
+        let periodic = hold.with_past(Past::Periodic);
+        let want = [(1, 0.097553), (5, 0.05), (9, 0.002447), (10, 0.0), (11, 0.002447), (20, 0.1)];
+        for (t, want) in want {
+            assert!((periodic.value(t) - want).abs() < 5e-7, "{t}");
+        }
+        assert_eq!([hold.value(11), hold.value(20)], [0.0, 0.0]);
     }
 
     #[test]

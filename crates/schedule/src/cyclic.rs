@@ -5,11 +5,16 @@ use num_traits::Float;
 use crate::{
     Schedule, ScheduleError,
     error::{length, number},
-    exponential::decay,
+    finite::decay,
 };
 
 /// How the amplitude of a [`Cyclic`] schedule changes.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum CyclicMode {
     /// It stays.
@@ -24,7 +29,9 @@ pub enum CyclicMode {
 /// From `base` up to `peak` and back in straight lines, for ever (PyTorch's `CyclicLR`):
 /// `base + (peak - base) h(t) a(t)`, with the height `h` in \[0, 1\] and the amplitude `a` of [`CyclicMode`].
 ///
-/// `base` may lie above `peak`: PyTorch's cycled momentum is `Cyclic::new(max_momentum, base_momentum, ..)`.
+/// `base` may lie above `peak`: a momentum that falls while the rate rises (PyTorch's `cycle_momentum`) is
+/// `Cyclic::new(max_momentum, base_momentum, ..)` with the same steps and mode. An amplitude of another form (PyTorch's
+/// `scale_fn`) is `Cyclic::new(0.0, peak - base, n)?.times(from_fn(..)).plus(Constant::new(base)?)`.
 ///
 /// ```
 /// use gradus_schedule::{Cyclic, CyclicMode, Schedule};
@@ -36,11 +43,17 @@ pub enum CyclicMode {
 /// # References
 /// Smith: Cyclical learning rates for training neural networks (2017).
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Cyclic {
     base: f64,
     peak: f64,
     steps_up: u64,
     steps_down: u64,
+    #[cfg_attr(feature = "serde", serde(default))]
     mode: CyclicMode,
 }
 
@@ -50,14 +63,9 @@ impl Cyclic {
     /// # Errors
     /// [`ScheduleError`] when a number is not finite or is negative, or `steps` is 0.
     pub fn new(base: f64, peak: f64, steps: u64) -> Result<Self, ScheduleError> {
-        let steps = length("steps", steps)?;
-        Ok(Self {
-            base: number("base", base)?,
-            peak: number("peak", peak)?,
-            steps_up: steps,
-            steps_down: steps,
-            mode: CyclicMode::default(),
-        })
+        length("steps", steps)?;
+        let mode = CyclicMode::default();
+        Self { base, peak, steps_up: steps, steps_down: steps, mode }.checked()
     }
 
     /// Comes down in another number of steps.
@@ -65,7 +73,7 @@ impl Cyclic {
     /// # Errors
     /// [`ScheduleError::ZeroSteps`] when there are none.
     pub fn with_steps_down(self, steps_down: u64) -> Result<Self, ScheduleError> {
-        Ok(Self { steps_down: length("steps_down", steps_down)?, ..self })
+        Self { steps_down, ..self }.checked()
     }
 
     /// Changes the amplitude with time.
@@ -73,10 +81,19 @@ impl Cyclic {
     /// # Errors
     /// [`ScheduleError::InvalidNumber`] when the factor of [`CyclicMode::ExpRange`] is not finite or is negative.
     pub fn with_mode(self, mode: CyclicMode) -> Result<Self, ScheduleError> {
-        if let CyclicMode::ExpRange(gamma) = mode {
+        Self { mode, ..self }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("base", self.base)?;
+        number("peak", self.peak)?;
+        length("steps_up", self.steps_up)?;
+        length("steps_down", self.steps_down)?;
+        if let CyclicMode::ExpRange(gamma) = self.mode {
             number("gamma", gamma)?;
         }
-        Ok(Self { mode, ..self })
+        Ok(self)
     }
 }
 

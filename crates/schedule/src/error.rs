@@ -34,6 +34,18 @@ pub enum ScheduleError {
         /// Steps of the whole schedule.
         total_steps: u64,
     },
+    /// A step after the last one, where there is no value.
+    PastTheEnd {
+        /// The step.
+        step: u64,
+        /// Steps of the schedule.
+        steps: u64,
+    },
+    /// A group has the name of one before it.
+    DuplicateName {
+        /// Position of the group in its list.
+        index: usize,
+    },
     /// A sequence needs one schedule more than it has milestones.
     CountMismatch {
         /// Schedules given.
@@ -64,6 +76,12 @@ impl fmt::Display for ScheduleError {
             Self::ZeroSteps { argument } => write!(f, "{argument} must be at least 1"),
             Self::WarmupTooLong { warmup_steps, total_steps } => {
                 write!(f, "a warm-up of {warmup_steps} steps leaves none of {total_steps} in total")
+            }
+            Self::PastTheEnd { step, steps } => {
+                write!(f, "step {step} is past the end of a schedule of {steps} steps")
+            }
+            Self::DuplicateName { index } => {
+                write!(f, "group {index} has the name of one before it")
             }
             Self::CountMismatch { schedules, milestones } => write!(
                 f,
@@ -102,7 +120,8 @@ pub(crate) fn growth(argument: &'static str, value: f64) -> Result<f64, Schedule
     within(argument, value, value >= 1.0 && value.is_finite(), "finite and at least 1")
 }
 
-fn within(
+/// The value, if it is inside.
+pub(crate) fn within(
     argument: &'static str,
     value: f64,
     inside: bool,

@@ -1,10 +1,9 @@
 //! A constant ratio from step to step.
 
-use num_traits::Float;
-
 use crate::{
     Schedule, ScheduleError,
-    error::{length, number},
+    error::{length, number, positive},
+    finite::decay,
 };
 
 /// `start * gamma^(t / period)`, with a period of 1 by default (PyTorch's `ExponentialLR`).
@@ -21,9 +20,15 @@ use crate::{
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct ExponentialDecay {
     start: f64,
     gamma: f64,
+    #[cfg_attr(feature = "serde", serde(default = "crate::checked::one"))]
     period: u64,
 }
 
@@ -33,7 +38,24 @@ impl ExponentialDecay {
     /// # Errors
     /// [`ScheduleError::InvalidNumber`] when a number is not finite or is negative.
     pub fn new(start: f64, gamma: f64) -> Result<Self, ScheduleError> {
-        Ok(Self { start: number("start", start)?, gamma: number("gamma", gamma)?, period: 1 })
+        Self { start, gamma, period: 1 }.checked()
+    }
+
+    /// `start` at step 0, `end` at step `steps`, and on at the same ratio: a straight line on a logarithmic scale, such
+    /// as a learning-rate range test walks along. [`ending`](crate::ScheduleExt::ending) holds it at the end.
+    ///
+    /// ```
+    /// use gradus_schedule::{ExponentialDecay, Schedule};
+    /// let lr = ExponentialDecay::through(1e-4, 1.0, 100)?;
+    /// assert!((lr.value(50) - 1e-2).abs() < 1e-15 && (lr.value(100) - 1.0).abs() < 1e-15);
+    /// # Ok::<(), gradus_schedule::ScheduleError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ScheduleError`] when a number or the ratio of both is not positive and finite, or `steps` is 0.
+    pub fn through(start: f64, end: f64, steps: u64) -> Result<Self, ScheduleError> {
+        let ratio = positive("end", end)? / positive("start", start)?;
+        Self { start, gamma: positive("end / start", ratio)?, period: steps }.checked()
     }
 
     /// Takes so many steps for one factor of `gamma`.
@@ -41,7 +63,15 @@ impl ExponentialDecay {
     /// # Errors
     /// [`ScheduleError::ZeroSteps`] when there are none.
     pub fn with_period(self, period: u64) -> Result<Self, ScheduleError> {
-        Ok(Self { period: length("period", period)?, ..self })
+        Self { period, ..self }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("start", self.start)?;
+        number("gamma", self.gamma)?;
+        length("period", self.period)?;
+        Ok(self)
     }
 }
 
@@ -49,12 +79,6 @@ impl Schedule for ExponentialDecay {
     fn value(&self, step: u64) -> f64 {
         decay(self.start, self.gamma, step as f64 / self.period as f64)
     }
-}
-
-/// `start * gamma^times`, finite for all finite arguments.
-pub(crate) fn decay(start: f64, gamma: f64, times: f64) -> f64 {
-    // The power may overflow, and 0 times infinity is NaN: hence a bound on each factor.
-    (start * Float::powf(gamma, times).min(f64::MAX)).min(f64::MAX)
 }
 
 #[cfg(test)]
@@ -84,6 +108,16 @@ mod tests {
         check(&lr, &[(0, 0.1), (14, 0.1), (15, 0.05), (24, 0.05), (25, 0.025)]);
         let lr = ExponentialDecay::new(0.1, 0.5).unwrap();
         assert_eq!(lr.with_period(0), Err(ScheduleError::ZeroSteps { argument: "period" }));
+    }
+
+    #[test]
+    fn two_points_make_a_ratio() {
+        let lr = ExponentialDecay::through(1e-8, 1.0, 8).unwrap();
+        check(&lr, &[(0, 1e-8), (3, 1e-5), (7, 0.1), (8, 1.0), (9, 10.0)]);
+        for (start, end) in [(0.0, 1.0), (1.0, 0.0), (1e300, 1e-300), (f64::NAN, 1.0)] {
+            assert!(ExponentialDecay::through(start, end, 3).is_err(), "{start} {end}");
+        }
+        assert!(ExponentialDecay::through(1.0, 0.5, 0).is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The methods that combine schedules.
 
 use crate::{
-    Clamped, Cooldown, Delayed, Ending, Every, Past, Scaled, Schedule, ScheduleError, Then, Times,
-    Warmup,
+    AtEpoch, Clamped, Cooldown, Delayed, Ending, Every, Map, Max, Min, Noise, Past, Plus, Scaled,
+    Schedule, ScheduleError, Then, Times, Warmup,
 };
 
 /// What every [`Schedule`] can be turned into.
@@ -25,9 +25,10 @@ pub trait ScheduleExt: Schedule + Sized {
     /// Puts a linear ramp of `steps` from 0 to this schedule's first value in front of it.
     ///
     /// The value is `value(0) t / steps` before step `steps` and `value(t - steps)` from there on: the schedule
-    /// is delayed, not cut. The first step is at 0, as in optax and transformers; PyTorch's `LinearLR` starts at
-    /// a fraction ([`Warmup::with_start_factor`]); other shapes by [`Warmup::with_shape`]. Zero steps mean no warm-up. For a ramp that does not delay
-    /// anything, multiply: `schedule.times(Linear::new(0.0, 1.0, steps)?)`.
+    /// is delayed, not cut, unless told otherwise ([`Warmup::with_delay`]). The first step is at 0, as in optax and
+    /// transformers; PyTorch's `LinearLR` starts at a fraction ([`Warmup::with_start_factor`]); other shapes by
+    /// [`Warmup::with_shape`]. Zero steps mean no warm-up. For a ramp that is a factor, multiply:
+    /// `schedule.times(Linear::new(0.0, 1.0, steps)?)`.
     ///
     /// ```
     /// use gradus_schedule::{Constant, Schedule, ScheduleExt};
@@ -84,6 +85,22 @@ pub trait ScheduleExt: Schedule + Sized {
         Every::new(self, steps)
     }
 
+    /// This schedule, counted in epochs, at the batch's part of its epoch: on a straight line from the value of one epoch
+    /// to that of the next. [`every`](Self::every) is the same in stairs.
+    ///
+    /// ```
+    /// use gradus_schedule::{Schedule, ScheduleExt, warmup_cosine};
+    /// let per_batch = warmup_cosine(0.1, 5, 90)?.at_epoch(1000)?; // 5 of 90 epochs of 1000 batches each
+    /// assert_eq!([per_batch.value(2_500), per_batch.value(5_000)], [0.05, 0.1]);
+    /// # Ok::<(), gradus_schedule::ScheduleError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ScheduleError::ZeroSteps`] when an epoch has no steps.
+    fn at_epoch(self, steps_per_epoch: u64) -> Result<AtEpoch<Self>, ScheduleError> {
+        AtEpoch::new(self, steps_per_epoch)
+    }
+
     /// This schedule, but never below `min` or above `max`.
     ///
     /// # Errors
@@ -102,6 +119,49 @@ pub trait ScheduleExt: Schedule + Sized {
     /// ```
     fn times<O: Schedule>(self, other: O) -> Times<Self, O> {
         Times::new(self, other)
+    }
+
+    /// The sum with `other`, step by step. At most the largest finite number, as all sums and products here.
+    fn plus<O: Schedule>(self, other: O) -> Plus<Self, O> {
+        Plus::new(self, other)
+    }
+
+    /// The lower of this schedule and `other` at each step.
+    ///
+    /// ```
+    /// use gradus_schedule::{Constant, InverseSqrt, Schedule, ScheduleExt};
+    /// let capped = InverseSqrt::new(0.4, 10)?.min(Constant::new(0.3)?);
+    /// assert_eq!([capped.value(0), capped.value(30)], [0.3, 0.2]);
+    /// # Ok::<(), gradus_schedule::ScheduleError>(())
+    /// ```
+    fn min<O: Schedule>(self, other: O) -> Min<Self, O> {
+        Min::new(self, other)
+    }
+
+    /// The higher of this schedule and `other` at each step.
+    fn max<O: Schedule>(self, other: O) -> Max<Self, O> {
+        Max::new(self, other)
+    }
+
+    /// `function` of this schedule's value. Nothing checks what it returns.
+    ///
+    /// ```
+    /// use gradus_schedule::{Linear, Schedule, ScheduleExt};
+    /// let keep = Linear::new(0.0, 0.5, 10)?.map(|drop| 1.0 - drop);
+    /// assert_eq!(keep.value(10), 0.5);
+    /// # Ok::<(), gradus_schedule::ScheduleError>(())
+    /// ```
+    fn map<F: Fn(f64) -> f64>(self, function: F) -> Map<Self, F> {
+        Map::new(self, function)
+    }
+
+    /// This schedule times `1 + x`, with another random `x` in plus and minus `amount` at each step: a function of `seed`
+    /// and the step, see [`Noise`]. timm's default is 0.67.
+    ///
+    /// # Errors
+    /// [`ScheduleError::OutOfRange`] when `amount` is not in \[0, 1\].
+    fn noise(self, amount: f64, seed: u64) -> Result<Noise<Self>, ScheduleError> {
+        Noise::new(self, amount, seed)
     }
 
     /// This schedule times a constant.

@@ -20,6 +20,11 @@ use crate::{
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct InverseSqrt {
     start: f64,
     timescale: u64,
@@ -31,7 +36,14 @@ impl InverseSqrt {
     /// # Errors
     /// [`ScheduleError`] when `start` is not finite or is negative, or `timescale` is 0.
     pub fn new(start: f64, timescale: u64) -> Result<Self, ScheduleError> {
-        Ok(Self { start: number("start", start)?, timescale: length("timescale", timescale)? })
+        Self { start, timescale }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("start", self.start)?;
+        length("timescale", self.timescale)?;
+        Ok(self)
     }
 }
 
@@ -56,6 +68,11 @@ impl Schedule for InverseSqrt {
 /// # References
 /// Vaswani et al.: Attention is all you need (2017).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Noam {
     d_model: u64,
     warmup_steps: u64,
@@ -67,10 +84,14 @@ impl Noam {
     /// # Errors
     /// [`ScheduleError::ZeroSteps`] when the width or the warm-up is 0.
     pub fn new(d_model: u64, warmup_steps: u64) -> Result<Self, ScheduleError> {
-        Ok(Self {
-            d_model: length("d_model", d_model)?,
-            warmup_steps: length("warmup_steps", warmup_steps)?,
-        })
+        Self { d_model, warmup_steps }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        length("d_model", self.d_model)?;
+        length("warmup_steps", self.warmup_steps)?;
+        Ok(self)
     }
 }
 

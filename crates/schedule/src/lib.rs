@@ -5,7 +5,10 @@
 extern crate alloc;
 
 mod anneal;
+#[cfg(feature = "serde")]
+mod checked;
 mod combine;
+mod configured;
 mod constant;
 mod cooldown;
 mod cosine;
@@ -13,10 +16,14 @@ mod cyclic;
 mod error;
 mod exponential;
 mod ext;
+mod finite;
 mod function;
+mod groups;
 mod inverse_sqrt;
+mod inverse_time;
 mod layer_wise;
 mod linear;
+mod noise;
 mod one_cycle;
 mod past;
 mod piecewise;
@@ -27,10 +34,13 @@ mod search;
 mod sequence;
 mod shape;
 mod step;
+mod timing;
+mod warmup;
 mod wave;
 
 pub use anneal::Anneal;
-pub use combine::{Clamped, Delayed, Every, Scaled, Times, Warmup};
+pub use combine::{Clamped, Map, Max, Min, Plus, Scaled, Times};
+pub use configured::AnySchedule;
 pub use constant::Constant;
 pub use cooldown::{Cooldown, warmup_stable_decay};
 pub use cosine::{CosineAnnealing, warmup_cosine};
@@ -40,19 +50,24 @@ pub use exponential::ExponentialDecay;
 pub use ext::ScheduleExt;
 pub use function::{FromFn, Multiplicative, from_fn, multiplicative};
 pub use gradus_core::Schedule;
+pub use groups::Groups;
 pub use inverse_sqrt::{InverseSqrt, Noam};
+pub use inverse_time::{InverseTime, PowerLaw};
 pub use layer_wise::layer_wise_decay;
 pub use linear::{Linear, warmup_linear};
+pub use noise::{Noise, NoiseKind};
 pub use one_cycle::OneCycle;
 pub use past::{Ending, Past};
 pub use piecewise::{Piecewise, PiecewiseConstant};
 pub use polynomial::Polynomial;
-pub use preview::{sparkline, svg};
-pub use restarts::CosineRestarts;
+pub use preview::{csv, sparkline, svg};
+pub use restarts::WarmRestarts;
 pub use search::find_step;
 pub use sequence::{Sequential, Then};
 pub use shape::Shape;
 pub use step::{MultiStepDecay, StepDecay};
+pub use timing::{AtEpoch, Delayed, Every};
+pub use warmup::Warmup;
 pub use wave::CosineWave;
 
 #[cfg(test)]

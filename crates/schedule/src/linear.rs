@@ -3,6 +3,7 @@
 use crate::{
     Schedule, ScheduleError, ScheduleExt, Warmup,
     error::{length, number},
+    finite::bounded,
 };
 
 /// A straight line from `start` to `end` over `steps`, then `end`:
@@ -18,6 +19,11 @@ use crate::{
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Linear {
     start: f64,
     end: f64,
@@ -30,11 +36,15 @@ impl Linear {
     /// # Errors
     /// [`ScheduleError`] when a number is not finite or is negative, or `steps` is 0.
     pub fn new(start: f64, end: f64, steps: u64) -> Result<Self, ScheduleError> {
-        Ok(Self {
-            start: number("start", start)?,
-            end: number("end", end)?,
-            steps: length("steps", steps)?,
-        })
+        Self { start, end, steps }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("start", self.start)?;
+        number("end", self.end)?;
+        length("steps", self.steps)?;
+        Ok(self)
     }
 }
 
@@ -42,7 +52,7 @@ impl Schedule for Linear {
     fn value(&self, step: u64) -> f64 {
         let step = step.min(self.steps);
         let n = self.steps as f64;
-        self.start * ((self.steps - step) as f64 / n) + self.end * (step as f64 / n)
+        bounded(self.start * ((self.steps - step) as f64 / n) + self.end * (step as f64 / n))
     }
 }
 
@@ -89,6 +99,13 @@ mod tests {
         // LinearLR(base 0.2, 1, 0.1, 50): downwards
         let lr = Linear::new(0.2, 0.02, 50).unwrap();
         check(&lr, &[(0, 0.2), (1, 0.1964), (10, 0.164), (50, 0.02)]);
+    }
+
+    #[test]
+    fn the_golden_numbers_of_pytorch() {
+        let lr = Linear::new(1.0 / 3.0, 1.0, 5).unwrap();
+        let want = [1.0 / 3.0, 7.0 / 15.0, 0.6, 11.0 / 15.0, 13.0 / 15.0, 1.0, 1.0];
+        want.into_iter().enumerate().for_each(|(t, want)| check(&lr, &[(t as u64, want)]));
     }
 
     #[test]

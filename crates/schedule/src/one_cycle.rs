@@ -28,6 +28,7 @@ use crate::{
 /// # References
 /// Smith, Topin: Super-convergence: very fast training of neural networks using large learning rates (2018).
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct OneCycle {
     /// The highest rate.
@@ -133,7 +134,7 @@ impl OneCycle {
             knots.push((2.0 * first, start));
         }
         knots.push((total - 1.0, end));
-        Ok(Piecewise::through(knots, self.shape.checked()?))
+        Piecewise::through(knots, self.shape)
     }
 }
 
@@ -141,6 +142,16 @@ impl OneCycle {
 mod tests {
     use super::*;
     use crate::{Schedule, testing::check};
+
+    #[test]
+    fn the_golden_numbers_of_pytorch() {
+        let lr = OneCycle::new(1.0, 10).rate().unwrap();
+        let want = [0.04, 0.52, 1.0, 0.950485, 0.811746, 0.611262, 0.388742, 0.188258, 0.049519];
+        for (t, want) in want.into_iter().enumerate() {
+            assert!((lr.value(t as u64) - want).abs() < 1e-6, "{t}: {}", lr.value(t as u64));
+        }
+        check(&lr, &[(9, 4e-6), (10, 4e-6), (11, 4e-6)]);
+    }
 
     #[test]
     fn matches_pytorch_one_cycle_lr() {

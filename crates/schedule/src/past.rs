@@ -4,6 +4,11 @@ use crate::{Schedule, ScheduleError, error::length};
 
 /// What a schedule does after its last step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Past {
     /// Stays at the end value.
@@ -30,6 +35,11 @@ impl Past {
 /// The first steps of another schedule, and what [`Past`] says afterwards. Made by
 /// [`ScheduleExt::ending`](crate::ScheduleExt::ending).
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Ending<S> {
     schedule: S,
     steps: u64,
@@ -38,7 +48,35 @@ pub struct Ending<S> {
 
 impl<S: Schedule> Ending<S> {
     pub(crate) fn new(schedule: S, steps: u64, past: Past) -> Result<Self, ScheduleError> {
-        Ok(Self { schedule, steps: length("steps", steps)?, past })
+        Self { schedule, steps, past }.checked()
+    }
+
+    /// The value, or an error after the last step: for a run that must not be longer than its schedule (PyTorch's
+    /// `OneCycleLR` refuses too).
+    ///
+    /// ```
+    /// use gradus_schedule::{Linear, Past, ScheduleError, ScheduleExt};
+    /// let lr = Linear::new(0.4, 0.0, 4)?.ending(4, Past::Hold)?;
+    /// assert_eq!(lr.value_within(4), Ok(0.0));
+    /// assert_eq!(lr.value_within(5), Err(ScheduleError::PastTheEnd { step: 5, steps: 4 }));
+    /// # Ok::<(), ScheduleError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ScheduleError::PastTheEnd`] when `step` is greater than the number of steps.
+    pub fn value_within(&self, step: u64) -> Result<f64, ScheduleError> {
+        if step > self.steps {
+            return Err(ScheduleError::PastTheEnd { step, steps: self.steps });
+        }
+        Ok(self.schedule.value(step))
+    }
+}
+
+impl<S> Ending<S> {
+    /// Itself, if it has steps.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        length("steps", self.steps)?;
+        Ok(self)
     }
 }
 

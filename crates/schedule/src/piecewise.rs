@@ -2,7 +2,11 @@
 
 use alloc::vec::Vec;
 
-use crate::{Schedule, ScheduleError, Shape, error::number};
+use crate::{
+    Schedule, ScheduleError, Shape,
+    error::{length, number, within},
+    finite::bounded,
+};
 
 /// `start` times every scale whose boundary is at or before the step (optax's `piecewise_constant_schedule`).
 ///
@@ -16,6 +20,11 @@ use crate::{Schedule, ScheduleError, Shape, error::number};
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct PiecewiseConstant {
     start: f64,
     /// In order: where a piece begins, and its value.
@@ -32,10 +41,24 @@ impl PiecewiseConstant {
         pieces.sort_by_key(|&(boundary, _)| boundary);
         let mut value = number("start", start)?;
         for (_, scale) in &mut pieces {
-            value = (value * number("scale", *scale)?).min(f64::MAX);
+            value = bounded(value * number("scale", *scale)?);
             *scale = value;
         }
-        Ok(Self { start, pieces })
+        Self { start, pieces }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("start", self.start)?;
+        let mut previous = 0;
+        for (index, &(milestone, value)) in self.pieces.iter().enumerate() {
+            if milestone < previous {
+                return Err(ScheduleError::MilestoneOrder { index, previous, milestone });
+            }
+            number("value", value)?;
+            previous = milestone;
+        }
+        Ok(self)
     }
 }
 
@@ -59,6 +82,11 @@ impl Schedule for PiecewiseConstant {
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Piecewise {
     /// Position and value. Real, since the turns of a one-cycle schedule may lie between two steps.
     knots: Vec<(f64, f64)>,
@@ -85,12 +113,26 @@ impl Piecewise {
             all.push((step as f64, number("value", value)?));
             previous = step;
         }
-        Ok(Self { knots: all, shape: shape.checked()? })
+        Self::through(all, shape)
     }
 
     /// Knots at any positions, of which the first that is not before the step ends its segment.
-    pub(crate) fn through(knots: Vec<(f64, f64)>, shape: Shape) -> Self {
-        Self { knots, shape }
+    pub(crate) fn through(knots: Vec<(f64, f64)>, shape: Shape) -> Result<Self, ScheduleError> {
+        Self { knots, shape }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        // Far beyond all steps, and the difference of two is finite.
+        const FAR: f64 = 1e20;
+        length("knots", self.knots.len() as u64)?;
+        for &(position, value) in &self.knots {
+            let near = (-FAR..=FAR).contains(&position);
+            within("position", position, near, "within 1e20 steps of the first")?;
+            number("value", value)?;
+        }
+        self.shape.checked()?;
+        Ok(self)
     }
 }
 

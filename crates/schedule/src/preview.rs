@@ -75,6 +75,22 @@ pub fn svg(schedule: &dyn Schedule, steps: u64) -> String {
     )
 }
 
+/// At most `rows` of the schedule's first `steps`, evenly spread, as CSV with the columns `step` and `value`.
+///
+/// Numbers are written so that they are read back as the same number.
+///
+/// ```
+/// use gradus_schedule::{Linear, csv};
+/// assert_eq!(csv(&Linear::new(0.3, 0.1, 2)?, 3, 100), "step,value\n0,0.3\n1,0.2\n2,0.1\n");
+/// # Ok::<(), gradus_schedule::ScheduleError>(())
+/// ```
+#[must_use]
+pub fn csv(schedule: &dyn Schedule, steps: u64, rows: usize) -> String {
+    let row = |(step, value)| format!("{step},{value}\n");
+    let rows = samples(schedule, steps, rows).into_iter().map(row);
+    core::iter::once(String::from("step,value\n")).chain(rows).collect()
+}
+
 /// At most `count` steps, evenly spread over the first `steps`, with their values.
 fn samples(schedule: &dyn Schedule, steps: u64, count: usize) -> Vec<(u64, f64)> {
     let (count, last) = ((count as u64).min(steps), steps.saturating_sub(1));
@@ -111,6 +127,13 @@ mod tests {
         );
         let holes = from_fn(|t| [f64::NAN, 0.0, f64::MAX, f64::MIN][t as usize]);
         assert_eq!(sparkline(&holes, 4, 4), "?▅█▁");
+    }
+
+    #[test]
+    fn rows_are_spread_over_the_steps() {
+        let line = Linear::new(1.0, 0.0, 100).unwrap();
+        assert_eq!(csv(&line, 101, 3), "step,value\n0,1\n50,0.5\n100,0\n");
+        assert_eq!(csv(&line, 0, 3), "step,value\n");
     }
 
     #[test]

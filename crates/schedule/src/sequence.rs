@@ -6,6 +6,11 @@ use crate::{Schedule, ScheduleError};
 
 /// One schedule, then another. Made by [`ScheduleExt::then`](crate::ScheduleExt::then).
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Then<A, B> {
     first: A,
     at: u64,
@@ -41,6 +46,11 @@ impl<A: Schedule, B: Schedule> Schedule for Then<A, B> {
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct Sequential<S> {
     schedules: Vec<S>,
     milestones: Vec<u64>,
@@ -55,7 +65,14 @@ impl<S: Schedule> Sequential<S> {
         schedules: impl Into<Vec<S>>,
         milestones: impl Into<Vec<u64>>,
     ) -> Result<Self, ScheduleError> {
-        let (schedules, milestones) = (schedules.into(), milestones.into());
+        Self { schedules: schedules.into(), milestones: milestones.into() }.checked()
+    }
+}
+
+impl<S> Sequential<S> {
+    /// Itself, if the milestones join the schedules.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        let Self { schedules, milestones } = &self;
         if schedules.len() != milestones.len() + 1 {
             return Err(ScheduleError::CountMismatch {
                 schedules: schedules.len(),
@@ -69,7 +86,7 @@ impl<S: Schedule> Sequential<S> {
                 milestone: milestones[i + 1],
             });
         }
-        Ok(Self { schedules, milestones })
+        Ok(self)
     }
 }
 

@@ -4,7 +4,11 @@ use core::f64::consts::FRAC_PI_2;
 
 use num_traits::Float;
 
-use crate::{ScheduleError, error::positive};
+use crate::{
+    ScheduleError,
+    error::{positive, within},
+    finite::mix,
+};
 
 /// How a value goes from one level to another, as the weight that the higher level still has after the
 /// fraction `x` of the way down. A rise is the fall played backwards.
@@ -16,7 +20,7 @@ use crate::{ScheduleError, error::positive};
 /// | `OneMinusSqrt` | `1 - sqrt(x)` | fast at first |
 /// | `Power(p)` | `(1 - x)^p` | |
 /// | `Rex` | `(1 - x) / (1/2 + (1 - x)/2)` | slow at first, fast at the end |
-/// | `Tanh` | `(1 - tanh(10 x - 7)) / 2` | timm's bounds, -7 and 3; the last step is a jump from 0.0025 |
+/// | `Tanh` | `(1 - tanh(lower (1 - x) + upper x)) / 2` | 1 and 0 at the ends, which the formula only comes close to |
 ///
 /// ```
 /// use gradus_schedule::Shape;
@@ -29,6 +33,11 @@ use crate::{ScheduleError, error::positive};
 /// `1 - sqrt`; Chen, Wolfe, Kyrillidis: REX: revisiting budgeted training with an improved schedule (2021);
 /// Hsueh, Li, Wu: Stochastic gradient descent with hyperbolic-tangent decay on classification (2019).
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Shape {
     /// A straight line.
@@ -42,11 +51,20 @@ pub enum Shape {
     Power(f64),
     /// Reflected exponential.
     Rex,
-    /// A hyperbolic tangent.
-    Tanh,
+    /// A hyperbolic tangent between two bounds, the first of which is the lower one; see [`Shape::TANH`].
+    Tanh {
+        /// Where it starts.
+        lower: f64,
+        /// Where it ends.
+        upper: f64,
+    },
 }
 
 impl Shape {
+    /// The hyperbolic tangent between timm's bounds, -7 and 3: the last step is a jump from 0.0025. The paper
+    /// recommends -6 and 3.
+    pub const TANH: Self = Self::Tanh { lower: -7.0, upper: 3.0 };
+
     /// The weight of the higher level on the way down: 1 for `x <= 0`, 0 for `x >= 1`.
     #[must_use]
     pub fn fall(self, x: f64) -> f64 {
@@ -67,7 +85,9 @@ impl Shape {
             Self::Power(power) => Float::powf(1.0 - x, power),
             Self::Rex => (1.0 - x) / (1.0 - x / 2.0),
             // (1 - tanh z)/2 = 1/(1 + e^2z)
-            Self::Tanh => 1.0 / (1.0 + Float::exp(20.0 * x - 14.0)),
+            Self::Tanh { lower, upper } => {
+                1.0 / (1.0 + Float::exp(2.0 * (lower * (1.0 - x) + upper * x)))
+            }
         }
     }
 
@@ -82,19 +102,23 @@ impl Shape {
         if x <= 0.0 {
             return start;
         }
-        if start > end {
-            let weight = self.fall(x);
-            start * weight + end * (1.0 - weight)
-        } else {
-            let weight = self.rise(x);
-            start * (1.0 - weight) + end * weight
-        }
+        if start > end { mix(start, end, self.fall(x)) } else { mix(end, start, self.rise(x)) }
     }
 
     /// Itself, if its number makes sense.
     pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
-        if let Self::Power(power) = self {
-            positive("power", power)?;
+        match self {
+            Self::Power(power) => drop(positive("power", power)?),
+            Self::Tanh { lower, upper } => {
+                within(
+                    "lower",
+                    lower,
+                    lower.is_finite() && lower < upper,
+                    "finite and below upper",
+                )?;
+                within("upper", upper, upper.is_finite(), "finite")?;
+            }
+            _ => {}
         }
         Ok(self)
     }
@@ -111,7 +135,7 @@ mod tests {
         Shape::Power(2.0),
         Shape::Power(0.5),
         Shape::Rex,
-        Shape::Tanh,
+        Shape::TANH,
     ];
 
     #[test]
@@ -161,5 +185,15 @@ mod tests {
             assert!(Shape::Power(power).checked().is_err(), "{power}");
         }
         assert_eq!(Shape::Power(1.5).checked(), Ok(Shape::Power(1.5)));
+    }
+
+    #[test]
+    fn bounds_of_the_tangent() {
+        // (1 - tanh(-6 + 9/3)) / 2
+        let third = Shape::Tanh { lower: -6.0, upper: 3.0 }.fall(1.0 / 3.0);
+        assert!((third - 0.997_527_376_843_365_2).abs() < 1e-15, "{third}");
+        for (lower, upper) in [(3.0, 3.0), (f64::NAN, 1.0), (0.0, f64::NAN), (0.0, f64::INFINITY)] {
+            assert!(Shape::Tanh { lower, upper }.checked().is_err(), "{lower} {upper}");
+        }
     }
 }

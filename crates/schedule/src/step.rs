@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::{
     Schedule, ScheduleError,
     error::{length, number},
-    exponential::decay,
+    finite::decay,
 };
 
 /// `start * gamma^floor(t / step_size)` (PyTorch's `StepLR`, where `gamma` is 0.1 by default).
@@ -17,6 +17,11 @@ use crate::{
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct StepDecay {
     start: f64,
     step_size: u64,
@@ -29,11 +34,15 @@ impl StepDecay {
     /// # Errors
     /// [`ScheduleError`] when a number is not finite or is negative, or `step_size` is 0.
     pub fn new(start: f64, step_size: u64, gamma: f64) -> Result<Self, ScheduleError> {
-        Ok(Self {
-            start: number("start", start)?,
-            step_size: length("step_size", step_size)?,
-            gamma: number("gamma", gamma)?,
-        })
+        Self { start, step_size, gamma }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("start", self.start)?;
+        number("gamma", self.gamma)?;
+        length("step_size", self.step_size)?;
+        Ok(self)
     }
 }
 
@@ -54,6 +63,11 @@ impl Schedule for StepDecay {
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct MultiStepDecay {
     start: f64,
     milestones: Vec<u64>,
@@ -70,9 +84,15 @@ impl MultiStepDecay {
         milestones: impl Into<Vec<u64>>,
         gamma: f64,
     ) -> Result<Self, ScheduleError> {
-        let mut milestones = milestones.into();
-        milestones.sort_unstable();
-        Ok(Self { start: number("start", start)?, milestones, gamma: number("gamma", gamma)? })
+        Self { start, milestones: milestones.into(), gamma }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(mut self) -> Result<Self, ScheduleError> {
+        number("start", self.start)?;
+        number("gamma", self.gamma)?;
+        self.milestones.sort_unstable();
+        Ok(self)
     }
 }
 

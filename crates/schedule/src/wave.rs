@@ -7,6 +7,7 @@ use num_traits::Float;
 use crate::{
     Schedule, ScheduleError,
     error::{length, number},
+    finite::bounded,
 };
 
 /// `cycles` periods of a cosine within `steps`, and on after them:
@@ -24,6 +25,11 @@ use crate::{
 /// # Ok::<(), gradus_schedule::ScheduleError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(remote = "Self", deny_unknown_fields)
+)]
 pub struct CosineWave {
     start: f64,
     end: f64,
@@ -37,12 +43,16 @@ impl CosineWave {
     /// # Errors
     /// [`ScheduleError`] when a number is not finite or is negative, or `steps` is 0.
     pub fn new(start: f64, end: f64, steps: u64, cycles: f64) -> Result<Self, ScheduleError> {
-        Ok(Self {
-            start: number("start", start)?,
-            end: number("end", end)?,
-            steps: length("steps", steps)?,
-            cycles: number("cycles", cycles)?,
-        })
+        Self { start, end, steps, cycles }.checked()
+    }
+
+    /// Itself, if its numbers make sense.
+    pub(crate) fn checked(self) -> Result<Self, ScheduleError> {
+        number("start", self.start)?;
+        number("end", self.end)?;
+        number("cycles", self.cycles)?;
+        length("steps", self.steps)?;
+        Ok(self)
     }
 }
 
@@ -50,7 +60,7 @@ impl Schedule for CosineWave {
     fn value(&self, step: u64) -> f64 {
         let cycle = (self.cycles * (step as f64 / self.steps as f64)).min(f64::MAX) % 1.0;
         let (sin, cos) = Float::sin_cos(PI * cycle);
-        self.start * (cos * cos) + self.end * (sin * sin)
+        bounded(self.start * (cos * cos) + self.end * (sin * sin))
     }
 }
 

@@ -3,16 +3,31 @@
 use std::fmt;
 
 use gradus_schedule::{
-    Anneal, Constant, CosineAnnealing, CosineRestarts, CosineWave, Cyclic, CyclicMode,
-    ExponentialDecay, InverseSqrt, Linear, MultiStepDecay, Noam, OneCycle, Past, Piecewise,
-    PiecewiseConstant, Polynomial, Schedule, ScheduleExt, Sequential, Shape, StepDecay, find_step,
-    sparkline, svg, warmup_cosine, warmup_linear, warmup_stable_decay,
+    Anneal, Constant, CosineAnnealing, CosineWave, Cyclic, CyclicMode, ExponentialDecay,
+    InverseSqrt, InverseTime, Linear, MultiStepDecay, Noam, OneCycle, Past, Piecewise,
+    PiecewiseConstant, Polynomial, PowerLaw, Schedule, ScheduleError, ScheduleExt, Sequential,
+    Shape, StepDecay, WarmRestarts, csv, find_step, sparkline, svg, warmup_cosine, warmup_linear,
+    warmup_stable_decay,
 };
 use proptest::prelude::*;
 
 /// Values, steps and factors of a believable run.
 fn rate() -> impl Strategy<Value = f64> {
     prop_oneof![Just(0.0), 1e-12..10.0]
+}
+
+/// Anything that a constructor takes.
+fn extreme() -> impl Strategy<Value = f64> {
+    let edges =
+        vec![0.0, 5e-324, f64::MIN_POSITIVE, f64::EPSILON, 0.5, 1.0, 2.0, 1e19, 1e160, f64::MAX];
+    prop_oneof![proptest::sample::select(edges), 0.0..f64::MAX]
+}
+
+fn extreme_steps() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        proptest::sample::select(vec![1, 2, 3, 1 << 53, u64::MAX - 1, u64::MAX]),
+        1..u64::MAX
+    ]
 }
 
 /// A schedule with its description, which a failing case prints.
@@ -41,50 +56,81 @@ fn shape() -> impl Strategy<Value = Shape> {
         Just(Shape::OneMinusSqrt),
         (0.1..4.0f64).prop_map(Shape::Power),
         Just(Shape::Rex),
-        Just(Shape::Tanh),
+        (-9.0..-1.0f64, 0.0..5.0f64).prop_map(|(lower, upper)| Shape::Tanh { lower, upper }),
     ]
 }
 
-/// Any schedule, from any valid arguments.
-fn any_schedule() -> impl Strategy<Value = Described> {
+fn steep_shape() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        shape(),
+        proptest::sample::select(vec![5e-324, 1e-300, 1e300, f64::MAX]).prop_map(Shape::Power),
+        Just(Shape::Tanh { lower: f64::MIN, upper: f64::MAX }),
+        Just(Shape::Tanh { lower: f64::MAX / 2.0, upper: f64::MAX }),
+    ]
+}
+
+/// What a schedule is made of: which, two values, steps, a factor, milestones, a shape.
+type Parts = (u8, f64, f64, u64, f64, Vec<u64>, Shape);
+
+/// The schedule of these parts, if they make one.
+fn build((kind, a, b, n, x, milestones, shape): Parts) -> Result<Described, ScheduleError> {
+    let one = Cyclic::new(a, b, n)?;
+    let other = CosineAnnealing::new(b, a, n)?;
+    Ok(match kind {
+        0 => described(Constant::new(a)?),
+        1 => described(StepDecay::new(a, n, x)?),
+        2 => described(MultiStepDecay::new(a, milestones, x)?),
+        3 => described(ExponentialDecay::new(a, x)?),
+        4 => described(Linear::new(a, b, n)?),
+        5 => described(Polynomial::new(a, b, n, x)?.with_cycle(n % 2 == 0)),
+        6 => described(CosineAnnealing::new(a, b, n)?),
+        7 => described(CosineAnnealing::new(a, b, n)?.with_k_decay(x)?.with_past(Past::Periodic)),
+        8 => described(Anneal::new(a, b, n, shape)?),
+        9 => described(WarmRestarts::new(a, b, n)?.with_decay(x)?.with_shape(shape)?),
+        10 => described(WarmRestarts::new(a, b, n)?.with_growth(1.0 + x)?),
+        11 => described(WarmRestarts::within(a, b, n, milestones.len() as u64 + 1)?),
+        12 => described(CosineWave::new(a, b, n, x)?),
+        13 => described(one),
+        14 => described(one.with_mode(CyclicMode::ExpRange(x))?),
+        15 => described(InverseSqrt::new(a, n)?),
+        16 => described(Noam::new(n, n)?),
+        17 => {
+            let cycle = OneCycle::new(a, n).with_pct_start(x / 4.0).with_shape(shape);
+            described(cycle.with_three_phase(n % 2 == 0).rate()?)
+        }
+        18 => {
+            let scales: Vec<(u64, f64)> = milestones.into_iter().map(|m| (m, x)).collect();
+            described(PiecewiseConstant::new(a, scales)?)
+        }
+        19 => described(Piecewise::new(a, [(n, b), (n.saturating_add(50), x)], shape)?),
+        20 => described(warmup_stable_decay(a, n, n / 2, n)?.with_shape(shape)?),
+        21 => described(warmup_linear(a, n / 2, n)?),
+        22 => described(warmup_cosine(a, n / 2, n)?),
+        23 => described(InverseTime::new(a, x)?.with_period(n)?.with_staircase(n % 2 == 0)),
+        24 => described(PowerLaw::new(a, b, x)?.with_tokens_per_step(n)?),
+        25 => described(one.warmup(n / 2).with_start_factor(x)?.with_delay(n % 2 == 0)),
+        26 => described(one.times(other).scale(x)?),
+        27 => described(one.plus(other).min(Constant::new(x)?)),
+        28 => described(one.max(other).noise(0.5, n)?),
+        29 => described(other.at_epoch(n)?),
+        _ => described(other.cooldown(n / 2, n).with_end(x)?.with_shape(shape)?),
+    })
+}
+
+fn schedule_of(
+    value: impl Strategy<Value = f64> + Clone,
+    steps: impl Strategy<Value = u64>,
+    factor: impl Strategy<Value = f64>,
+    shape: impl Strategy<Value = Shape>,
+) -> impl Strategy<Value = Described> {
     let milestones = proptest::collection::vec(0..300u64, 0..5);
-    (0..23, rate(), rate(), 1..300u64, 0.0..4.0f64, milestones, shape()).prop_map(
-        |(kind, a, b, n, x, milestones, shape)| match kind {
-            0 => described(Constant::new(a).unwrap()),
-            1 => described(StepDecay::new(a, n, x).unwrap()),
-            2 => described(MultiStepDecay::new(a, milestones, x).unwrap()),
-            3 => described(ExponentialDecay::new(a, x).unwrap()),
-            4 => described(Linear::new(a, b, n).unwrap()),
-            5 => described(Polynomial::new(a, b, n, x).unwrap()),
-            6 => described(CosineAnnealing::new(a, b, n).unwrap()),
-            7 => described(CosineAnnealing::new(a, b, n).unwrap().with_past(Past::Periodic)),
-            8 => described(Anneal::new(a, b, n, shape).unwrap()),
-            9 => described(CosineRestarts::new(a, b, n).unwrap().with_decay(x).unwrap()),
-            10 => described(CosineRestarts::new(a, b, n).unwrap().with_growth(1.0 + x).unwrap()),
-            11 => described(CosineRestarts::within(a, b, n, milestones.len() as u64 + 1).unwrap()),
-            12 => described(CosineWave::new(a, b, n, x).unwrap()),
-            13 => described(Cyclic::new(a, b, n).unwrap()),
-            14 => {
-                described(Cyclic::new(a, b, n).unwrap().with_mode(CyclicMode::ExpRange(x)).unwrap())
-            }
-            15 => described(InverseSqrt::new(a, n).unwrap()),
-            16 => described(Noam::new(n, n + 1).unwrap()),
-            17 => {
-                let cycle = OneCycle::new(a, n).with_pct_start(x / 4.0).with_shape(shape);
-                described(cycle.with_three_phase(n % 2 == 0).rate().unwrap())
-            }
-            18 => {
-                let scales: Vec<(u64, f64)> = milestones.into_iter().map(|m| (m, x)).collect();
-                described(PiecewiseConstant::new(a, scales).unwrap())
-            }
-            19 => described(Piecewise::new(a, [(n, b), (n + 50, a * x)], shape).unwrap()),
-            20 => {
-                described(warmup_stable_decay(a, n, n / 2, n).unwrap().with_shape(shape).unwrap())
-            }
-            21 => described(warmup_linear(a, n, 2 * n).unwrap()),
-            _ => described(warmup_cosine(a, n, 2 * n).unwrap()),
-        },
-    )
+    (0..31u8, value.clone(), value, steps, factor, milestones, shape)
+        .prop_filter_map("arguments that are refused", |parts| build(parts).ok())
+}
+
+/// Any schedule, from the arguments of a believable run.
+fn any_schedule() -> impl Strategy<Value = Described> {
+    schedule_of(rate().boxed(), 1..300u64, 0.001..4.0f64, shape())
 }
 
 proptest! {
@@ -94,6 +140,60 @@ proptest! {
             let v = s.value(step);
             prop_assert!(v.is_finite() && v >= 0.0, "step {step}: {v}");
         }
+    }
+
+    #[test]
+    fn nothing_makes_a_schedule_infinite_or_nan(
+        s in schedule_of(extreme().boxed(), extreme_steps(), extreme(), steep_shape()), n in extreme_steps(), any: u64,
+    ) {
+        for step in [0, 1, 2, n - 1, n, n.saturating_add(1), any, u64::MAX - 1, u64::MAX] {
+            let v = s.value(step);
+            prop_assert!(v.is_finite() && v >= 0.0, "step {step}: {v}");
+        }
+    }
+
+    #[test]
+    fn resuming_at_a_step_gives_what_running_to_it_gives(s in any_schedule(), at in 0..400usize) {
+        let run: Vec<u64> = (0..400).map(|t| s.value(t).to_bits()).collect();
+        let resumed: Vec<u64> = (at as u64..400).map(|t| s.value(t).to_bits()).collect();
+        prop_assert_eq!(&run[at..], resumed);
+    }
+
+    #[test]
+    fn there_is_no_jump_where_parts_join(
+        peak in 0.1..10.0f64, w in 1..200u64, stable in 0..200u64, d in 1..200u64, kind in 0..3usize,
+    ) {
+        let line = Linear::new(peak, 0.5 * peak, 300).unwrap();
+        let (at, slope) = (w + stable, 0.5 * peak / 300.0);
+        let joined: Box<dyn Schedule> = match kind {
+            0 => Box::new(warmup_stable_decay(peak, w, stable, d).unwrap()),
+            1 => Box::new(line.warmup(w).with_delay(false).cooldown(at, d)),
+            _ => Box::new(line.at_epoch(w).unwrap().warmup(w).cooldown(at, d)),
+        };
+        // No step is larger than that of the steepest part.
+        let steepest = (peak / w as f64).max(peak / d as f64).max(slope) * (1.0 + 1e-9);
+        for t in 0..at + d + 10 {
+            let step = (joined.value(t + 1) - joined.value(t)).abs();
+            prop_assert!(step <= steepest, "from {t}: {step}, at most {steepest}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_of_epochs_passes_through_its_values(s in any_schedule(), n in 1..50u64, epoch in 0..300u64) {
+        let batches = (&s).at_epoch(n).unwrap();
+        prop_assert_eq!(batches.value(epoch * n), s.value(epoch));
+        prop_assert_eq!((&s).every(n).unwrap().value(epoch * n + n / 2), s.value(epoch));
+        let (now, next) = (s.value(epoch), s.value(epoch + 1));
+        let between = batches.value(epoch * n + n / 2);
+        let slack = 1e-15 * now.max(next);
+        prop_assert!(between >= now.min(next) - slack && between <= now.max(next) + slack);
+    }
+
+    #[test]
+    fn lower_and_higher_are_both_there(a in any_schedule(), b in any_schedule(), step in 0..1000u64) {
+        let (low, high) = ((&a).min(&b).value(step), (&a).max(&b).value(step));
+        let (a, b) = (a.value(step), b.value(step));
+        prop_assert_eq!((low, high), (a.min(b), a.max(b)));
     }
 
     #[test]
@@ -147,8 +247,10 @@ proptest! {
 
     #[test]
     fn times_and_scale_multiply(a in any_schedule(), b in any_schedule(), k in rate(), step in 0..1000u64) {
-        prop_assert_eq!((&a).times(&b).value(step), a.value(step) * b.value(step));
-        prop_assert_eq!((&a).scale(k).unwrap().value(step), a.value(step) * k);
+        let bounded = |v: f64| v.min(f64::MAX);
+        prop_assert_eq!((&a).times(&b).value(step), bounded(a.value(step) * b.value(step)));
+        prop_assert_eq!((&a).plus(&b).value(step), bounded(a.value(step) + b.value(step)));
+        prop_assert_eq!((&a).scale(k).unwrap().value(step), bounded(a.value(step) * k));
     }
 
     #[test]
@@ -207,7 +309,7 @@ proptest! {
     fn restarts_stay_within_their_cycle(
         a in 0.1..10.0f64, n in 1..100u64, growth in 1.0..3.0f64, t in 0.0..1e7f64,
     ) {
-        let lr = CosineRestarts::new(a, 0.0, n).unwrap().with_growth(growth).unwrap();
+        let lr = WarmRestarts::new(a, 0.0, n).unwrap().with_growth(growth).unwrap();
         let v = lr.value_at(t).unwrap();
         prop_assert!((0.0..=a).contains(&v), "{v}");
         // Cycle by cycle, as the definition has it.
@@ -240,5 +342,11 @@ proptest! {
         let bars = sparkline(&s, steps, width).chars().count() as u64;
         prop_assert_eq!(bars, steps.min(width as u64));
         prop_assert!(!svg(&s, steps).contains("NaN"));
+        let table = csv(&s, steps, width);
+        prop_assert_eq!(table.lines().count() as u64, 1 + bars);
+        for line in table.lines().skip(1) {
+            let (step, value) = line.split_once(',').unwrap();
+            prop_assert_eq!(value.parse::<f64>().unwrap(), s.value(step.parse().unwrap()));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The schedules of PyTorch that cycle, with the momentum where that cycles too.
 
-use gradus_schedule::{Constant, CosineRestarts, Cyclic, CyclicMode, OneCycle, ScheduleError};
+use gradus_schedule::{Constant, Cyclic, CyclicMode, OneCycle, ScheduleError, WarmRestarts};
 
 use super::{Boxed, anneal_strategy, rates, table};
 use crate::{
@@ -16,8 +16,8 @@ pub(super) const OPS: Table = &[
 ];
 
 /// The restarts of one group.
-pub(super) fn restarts(args: &Args, base: f64) -> Result<CosineRestarts, Failure> {
-    let restarts = CosineRestarts::new(base, args.to("eta_min")?, args.to("T_0")?)?;
+pub(super) fn restarts(args: &Args, base: f64) -> Result<WarmRestarts, Failure> {
+    let restarts = WarmRestarts::new(base, args.to("eta_min")?, args.to("T_0")?)?;
     Ok(restarts.with_growth(args.to("T_mult")?)?)
 }
 

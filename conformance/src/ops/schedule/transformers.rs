@@ -1,7 +1,7 @@
 //! The schedules of transformers.
 
 use gradus_schedule::{
-    Constant, CosineRestarts, CosineWave, InverseSqrt, Linear, Polynomial, ScheduleExt, Shape,
+    Constant, CosineWave, InverseSqrt, Linear, Polynomial, ScheduleExt, Shape, WarmRestarts,
 };
 
 use super::{Boxed, rates};
@@ -42,7 +42,7 @@ pub(super) fn build(op: &str, args: &Args, base: f64) -> Result<Boxed, Failure> 
         }
         "hf_cosine_hard_restarts" => {
             let steps = decay_steps(args, warmup)?.max(1);
-            let restarts = CosineRestarts::within(base, 0.0, steps, whole(args, "num_cycles")?)?;
+            let restarts = WarmRestarts::within(base, 0.0, steps, whole(args, "num_cycles")?)?;
             Box::new(restarts.warmup(warmup))
         }
         "hf_polynomial" => {
@@ -52,7 +52,8 @@ pub(super) fn build(op: &str, args: &Args, base: f64) -> Result<Boxed, Failure> 
         }
         "hf_inverse_sqrt" => {
             let default = if warmup == 0 { 10_000 } else { warmup };
-            let timescale = args.maybe("timescale")?.unwrap_or(default);
+            // 0 counts as none.
+            let timescale = args.maybe("timescale")?.filter(|&t| t > 0).unwrap_or(default);
             Box::new(InverseSqrt::new(base, timescale)?.warmup(warmup))
         }
         "hf_constant_with_warmup" => Box::new(Constant::new(base)?.warmup(warmup)),
