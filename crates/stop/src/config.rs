@@ -1,9 +1,14 @@
 //! The rules of early stopping, as numbers.
 
-use crate::StopError;
+use crate::{StopError, ThresholdMode};
 
 /// Which way is better.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Mode {
     /// Smaller: a loss.
     Min,
@@ -32,6 +37,11 @@ impl Mode {
 
 /// What the first metric counts as, where Keras and Lightning differ.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum FirstMetric {
     /// The best so far, whatever it is, and epoch 0 never exhausts the patience (Keras). A first NaN then
@@ -46,6 +56,7 @@ pub enum FirstMetric {
 /// | field | [`lightning`](Self::lightning) | [`keras`](Self::keras) |
 /// |---|---|---|
 /// | `min_delta` | 0 | 0 |
+/// | `delta_mode` | `Absolute` | `Absolute` |
 /// | `patience` | 3 | 0 |
 /// | `check_finite` | true | false |
 /// | `first_metric` | `Compared` | `Accepted` |
@@ -58,12 +69,19 @@ pub enum FirstMetric {
 /// assert_eq!((config.patience, config.baseline), (5, Some(0.9)));
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct EarlyStoppingConfig {
     /// Which way is better.
     pub mode: Mode,
     /// An improvement of this much or less does not count; finite and not negative.
     pub min_delta: f64,
+    /// What `min_delta` is measured in.
+    pub delta_mode: ThresholdMode,
     /// Epochs in a row without improvement that end training. 0 acts like 1: the first of them does.
     pub patience: u64,
     /// Epochs before this one, counted from 0, are not looked at, not even for NaN.
@@ -87,6 +105,7 @@ impl EarlyStoppingConfig {
         Self {
             mode,
             min_delta: 0.0,
+            delta_mode: ThresholdMode::Absolute,
             patience: 3,
             start_from_epoch: 0,
             baseline: None,
@@ -112,6 +131,12 @@ impl EarlyStoppingConfig {
     #[must_use]
     pub fn with_min_delta(self, min_delta: f64) -> Self {
         Self { min_delta, ..self }
+    }
+
+    /// Sets [`delta_mode`](Self::delta_mode).
+    #[must_use]
+    pub fn with_delta_mode(self, delta_mode: ThresholdMode) -> Self {
+        Self { delta_mode, ..self }
     }
 
     /// Sets [`patience`](Self::patience).
@@ -174,6 +199,10 @@ impl EarlyStoppingConfig {
 
     /// Whether `metric` is better than `reference` by more than `min_delta`.
     pub(crate) fn improves(&self, metric: f64, reference: f64) -> bool {
+        if self.delta_mode != ThresholdMode::Absolute {
+            return self.delta_mode.better(self.mode, metric, reference, self.min_delta);
+        }
+        // Rounded as Keras and Lightning do.
         let handicapped = match self.mode {
             Mode::Min => metric + self.min_delta,
             Mode::Max => metric - self.min_delta,
@@ -204,6 +233,20 @@ mod tests {
         let error = good.with_divergence_threshold(f64::NAN).validate().unwrap_err();
         assert_eq!(error.to_string(), "divergence_threshold must be finite, got NaN");
         assert!(good.with_stopping_threshold(f64::NAN).validate().is_err());
+    }
+
+    #[test]
+    fn a_relative_min_delta_is_a_share_of_the_best() {
+        for (mode, less, more) in [(Mode::Min, 1.9, 1.79), (Mode::Max, 2.1, 2.21)] {
+            let config = EarlyStoppingConfig::lightning(mode).with_min_delta(0.1);
+            let config = config.with_delta_mode(ThresholdMode::Magnitude);
+            assert!(!config.improves(less, 2.0) && config.improves(more, 2.0));
+            assert!(config.improves(9.0, mode.worst()));
+        }
+        // Of a negative best, too: 10 % of 2 is 0.2.
+        let min = EarlyStoppingConfig::lightning(Mode::Min).with_min_delta(0.1);
+        let min = min.with_delta_mode(ThresholdMode::Magnitude);
+        assert!(!min.improves(-2.1, -2.0) && min.improves(-2.21, -2.0));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use gradus_core::{State, StateDict, StateError, StateValue};
 
-use crate::{EarlyStoppingConfig, FirstMetric, Reason, StopError, Verdict};
+use crate::{Criterion, EarlyStoppingConfig, FirstMetric, Observation, Reason, StopError, Verdict};
 
 /// Watches a metric and says when to stop.
 ///
@@ -46,7 +46,8 @@ impl EarlyStopping {
         let config = &self.config;
         let epoch = self.epochs;
         self.epochs += 1;
-        let verdict = |improved, waiting, stop| Verdict { improved, waiting, reduced: false, stop };
+        let verdict =
+            |improved, waiting, stop| Verdict { improved, waiting, stop, ..Verdict::default() };
         if epoch < config.start_from_epoch {
             return verdict(false, 0, None);
         }
@@ -107,6 +108,12 @@ impl EarlyStopping {
     #[must_use]
     pub fn best_epoch(&self) -> Option<u64> {
         self.best.map(|b| b.epoch)
+    }
+}
+
+impl Criterion for EarlyStopping {
+    fn judge(&mut self, seen: &Observation) -> Verdict {
+        self.observe(seen.metric)
     }
 }
 
@@ -217,8 +224,8 @@ mod tests {
             Verdict {
                 improved: true,
                 waiting: 2,
-                reduced: false,
-                stop: Some(Reason::PatienceExhausted)
+                stop: Some(Reason::PatienceExhausted),
+                ..Verdict::default()
             }
         );
     }

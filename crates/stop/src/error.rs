@@ -27,12 +27,24 @@ pub enum StopError {
         /// What it should be.
         expected: &'static str,
     },
-    /// There are several `min_rates`, but not one for each rate.
+    /// A number that has to be at least 1, or a time, is 0.
+    Zero {
+        /// The option's name.
+        option: &'static str,
+    },
+    /// A criterion has the name of one before it.
+    DuplicateName {
+        /// Position of the criterion in its list.
+        index: usize,
+    },
+    /// There are several lower, or upper, bounds of rates, but not one for each rate.
     CountMismatch {
         /// Rates given.
         rates: usize,
-        /// Lower bounds given.
-        min_rates: usize,
+        /// The option's name: `min_rates` or `max_rates`.
+        option: &'static str,
+        /// Bounds given.
+        bounds: usize,
     },
 }
 
@@ -46,12 +58,14 @@ impl fmt::Display for StopError {
             Self::OutOfRange { option, value, expected } => {
                 write!(f, "{option} must be {expected}, got {value}")
             }
-            Self::CountMismatch { rates, min_rates } => {
-                write!(
-                    f,
-                    "min_rates must be one for all or one for each of {rates} rates, got {min_rates}"
-                )
+            Self::Zero { option } => write!(f, "{option} must not be 0"),
+            Self::DuplicateName { index } => {
+                write!(f, "criterion {index} has the name of one before it")
             }
+            Self::CountMismatch { rates, option, bounds } => write!(
+                f,
+                "{option} must be one for all or one for each of {rates} rates, got {bounds}"
+            ),
         }
     }
 }

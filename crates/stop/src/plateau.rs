@@ -4,15 +4,15 @@ use alloc::vec::Vec;
 
 use gradus_core::{State, StateDict, StateError, StateValue};
 
-use crate::{PlateauRule, ReduceOnPlateauConfig, StopError, Verdict};
+use crate::{Criterion, Observation, PlateauRule, ReduceOnPlateauConfig, StopError, Verdict};
 
-/// Watches a metric and cuts learning rates when it stops improving.
+/// Watches a metric and cuts learning rates when it stops improving; by one rule it raises them, too, while it improves.
 ///
 /// It owns the rates, one for each group of parameters; a single 1 makes it a factor for a rate that also
 /// follows a schedule. An epoch here is one call of [`observe`](Self::observe). An epoch is bad when its metric
 /// is not better than the best by more than the threshold; NaN is never better. In the [`Verdict`],
 /// `improved` says that the metric is better by that measure, `waiting` is the number of bad epochs, and
-/// `reduced` that a rate was cut; `stop` is never set.
+/// `reduced` that a rate was cut and `increased` that one was raised; `stop` is never set.
 ///
 /// ```
 /// use gradus_stop::{Mode, ReduceOnPlateau, ReduceOnPlateauConfig};
@@ -31,7 +31,12 @@ pub struct ReduceOnPlateau {
     rates: Vec<f64>,
     best: f64,
     bad_epochs: u64,
+    good_epochs: u64,
     cooldown: u64,
+    warmup: u64,
+    /// The mean of the metrics collected, which is judged when there are as many as the options say.
+    mean: f64,
+    collected: u64,
 }
 
 impl ReduceOnPlateau {
@@ -47,27 +52,64 @@ impl ReduceOnPlateau {
         let rates = rates.into();
         config.validate(&rates)?;
         let best = config.mode.worst();
-        Ok(Self { config, rates, best, bad_epochs: 0, cooldown: 0 })
+        let (bad_epochs, good_epochs, cooldown, warmup) = (0, 0, 0, 0);
+        Ok(Self {
+            config,
+            rates,
+            best,
+            bad_epochs,
+            good_epochs,
+            cooldown,
+            warmup,
+            mean: 0.0,
+            collected: 0,
+        })
     }
 
     /// Takes the metric of one more epoch.
     #[must_use = "rates change only if the caller reads them again"]
     pub fn observe(&mut self, metric: f64) -> Verdict {
+        let before = self.collected as f64;
+        // In the order of optax.
+        let mean = (before * self.mean + metric) / (before + 1.0);
+        self.collected += 1;
+        if self.collected < self.config.accumulation {
+            self.mean = mean;
+            return Verdict { waiting: self.bad_epochs, ..Verdict::default() };
+        }
+        (self.mean, self.collected) = (0.0, 0);
+        self.judge_mean(mean)
+    }
+
+    fn judge_mean(&mut self, metric: f64) -> Verdict {
+        let (patience, cooldown) = (self.config.patience, self.config.cooldown);
+        let rests = self.cooldown > 0 || self.warmup > 0;
+        if self.config.rule == PlateauRule::Greedy && rests {
+            // The warm-up waits for the end of the cooldown.
+            let rest = if self.cooldown > 0 { &mut self.cooldown } else { &mut self.warmup };
+            *rest -= 1;
+            (self.bad_epochs, self.good_epochs) = (0, 0);
+            return Verdict::default();
+        }
         let improved = self.config.better(metric, self.best);
         if improved {
             self.best = metric;
         }
-        let mut reduced = false;
+        let (mut reduced, mut increased) = (false, false);
         match self.config.rule {
-            PlateauRule::Torch => {
+            PlateauRule::Torch | PlateauRule::Optax => {
                 self.bad_epochs = if improved { 0 } else { self.bad_epochs + 1 };
                 if self.cooldown > 0 {
                     self.cooldown -= 1;
                     self.bad_epochs = 0;
                 }
-                if self.bad_epochs > self.config.patience {
+                let put_up_with = match self.config.rule {
+                    PlateauRule::Torch => patience,
+                    _ => patience.saturating_sub(1),
+                };
+                if self.bad_epochs > put_up_with {
                     reduced = self.reduce();
-                    self.cooldown = self.config.cooldown;
+                    self.cooldown = cooldown;
                     self.bad_epochs = 0;
                 }
             }
@@ -80,33 +122,55 @@ impl ReduceOnPlateau {
                     self.bad_epochs = 0;
                 } else if self.cooldown == 0 {
                     self.bad_epochs += 1;
-                    reduced = self.bad_epochs >= self.config.patience && self.reduce();
+                    reduced = self.bad_epochs >= patience && self.reduce();
                 }
                 if reduced {
-                    self.cooldown = self.config.cooldown;
+                    self.cooldown = cooldown;
+                    self.bad_epochs = 0;
+                }
+            }
+            PlateauRule::Greedy => {
+                self.bad_epochs = if improved { 0 } else { self.bad_epochs + 1 };
+                self.good_epochs = if improved { self.good_epochs + 1 } else { 0 };
+                if self.good_epochs > patience {
+                    increased = self.increase();
+                    self.warmup = self.config.warmup;
+                    self.good_epochs = 0;
+                } else if self.bad_epochs > patience {
+                    reduced = self.reduce();
+                    self.cooldown = cooldown;
                     self.bad_epochs = 0;
                 }
             }
         }
-        Verdict { improved, waiting: self.bad_epochs, reduced, stop: None }
+        Verdict { improved, waiting: self.bad_epochs, reduced, increased, ..Verdict::default() }
     }
 
     /// Cuts the rates and says whether that changed any of them.
     fn reduce(&mut self) -> bool {
         let mut reduced = false;
         for (i, rate) in self.rates.iter_mut().enumerate() {
-            let min = match self.config.min_rates.as_slice() {
-                [] => 0.0,
-                [min] => *min,
-                each => each[i],
-            };
-            let cut = (*rate * self.config.factor).max(min);
+            let cut = (*rate * self.config.factor).max(bound(&self.config.min_rates, i, 0.0));
             if *rate - cut > self.config.eps {
                 *rate = cut;
                 reduced = true;
             }
         }
         reduced
+    }
+
+    /// Raises the rates and says whether that changed any of them.
+    fn increase(&mut self) -> bool {
+        let mut increased = false;
+        for (i, rate) in self.rates.iter_mut().enumerate() {
+            let raised =
+                (*rate / self.config.factor).min(bound(&self.config.max_rates, i, f64::MAX));
+            if raised - *rate > self.config.eps {
+                *rate = raised;
+                increased = true;
+            }
+        }
+        increased
     }
 
     /// The options.
@@ -140,7 +204,23 @@ impl ReduceOnPlateau {
     }
 }
 
-/// Entries `rates`, `best`, `bad_epochs` and `cooldown`.
+/// The number for the rate at `index`: one for all, or one for each.
+fn bound(bounds: &[f64], index: usize, none: f64) -> f64 {
+    match bounds {
+        [] => none,
+        [bound] => *bound,
+        each => each[index],
+    }
+}
+
+impl Criterion for ReduceOnPlateau {
+    fn judge(&mut self, seen: &Observation) -> Verdict {
+        self.observe(seen.metric)
+    }
+}
+
+/// Entries `rates`, `best`, `bad_epochs` and `cooldown`; `good_epochs` and `warmup` by [`PlateauRule::Greedy`]; `mean`
+/// and `collected` where metrics are averaged.
 impl State for ReduceOnPlateau {
     fn save_state(&self) -> StateDict {
         let mut state = StateDict::new();
@@ -148,12 +228,28 @@ impl State for ReduceOnPlateau {
         state.insert("best", StateValue::F64(self.best));
         state.insert("bad_epochs", StateValue::U64(self.bad_epochs));
         state.insert("cooldown", StateValue::U64(self.cooldown));
+        if self.config.rule == PlateauRule::Greedy {
+            state.insert("good_epochs", StateValue::U64(self.good_epochs));
+            state.insert("warmup", StateValue::U64(self.warmup));
+        }
+        if self.config.accumulation > 1 {
+            state.insert("mean", StateValue::F64(self.mean));
+            state.insert("collected", StateValue::U64(self.collected));
+        }
         state
     }
 
     fn load_state(&mut self, state: &StateDict) -> Result<(), StateError> {
         let (rates, best) = (state.f64s("rates")?, state.f64("best")?);
         let (bad_epochs, cooldown) = (state.u64("bad_epochs")?, state.u64("cooldown")?);
+        let (good_epochs, warmup) = match self.config.rule {
+            PlateauRule::Greedy => (state.u64("good_epochs")?, state.u64("warmup")?),
+            _ => (0, 0),
+        };
+        let (mean, collected) = match self.config.accumulation {
+            1 => (0.0, 0),
+            _ => (state.f64("mean")?, state.u64("collected")?),
+        };
         let (expected, found) = (self.rates.len(), rates.len());
         if found != expected {
             return Err(StateError::WrongLength { name: "rates".into(), expected, found });
@@ -169,8 +265,16 @@ impl State for ReduceOnPlateau {
         if cooldown > self.config.cooldown {
             return invalid("cooldown", "at most the cooldown of the options");
         }
-        (self.rates, self.best, self.bad_epochs, self.cooldown) =
-            (rates, best, bad_epochs, cooldown);
+        if warmup > self.config.warmup {
+            return invalid("warmup", "at most the warm-up of the options");
+        }
+        if collected >= self.config.accumulation {
+            return invalid("collected", "less than the accumulation of the options");
+        }
+        (self.rates, self.best) = (rates, best);
+        (self.bad_epochs, self.good_epochs) = (bad_epochs, good_epochs);
+        (self.cooldown, self.warmup) = (cooldown, warmup);
+        (self.mean, self.collected) = (mean, collected);
         Ok(())
     }
 }
@@ -225,6 +329,51 @@ mod tests {
         assert_eq!(bad, [0, 1, 2, 0, 0, 0, 1, 2, 0, 0]);
         let (_, bad) = run(keras().with_cooldown(2), &[0.5; 10]);
         assert_eq!(bad, [0, 1, 0, 0, 1, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn optax_cuts_at_the_patience_and_cools_down_as_pytorch_does() {
+        let optax = ReduceOnPlateauConfig::optax(Mode::Min).with_factor(0.5).with_patience(2);
+        let (rates, bad) = run(optax.clone(), &[0.5; 5]);
+        assert_eq!((rates, bad), (vec![1.0, 1.0, 0.5, 0.5, 0.25], vec![0, 1, 0, 1, 0]));
+        let (_, bad) = run(optax.clone().with_cooldown(2), &[0.5; 9]);
+        assert_eq!(bad, [0, 1, 0, 0, 0, 1, 0, 0, 0]);
+        // Means of two: 0.5, 0.4, 0.45, 0.4.
+        let mut plateau = ReduceOnPlateau::new([1.0], optax.with_accumulation(2)).unwrap();
+        let metrics = [0.6, 0.4, 0.3, 0.5, 0.5, 0.4, 0.4, 0.4];
+        let verdicts = metrics.map(|metric| plateau.observe(metric));
+        assert_eq!(
+            verdicts.map(|v| v.improved),
+            [false, true, false, true, false, false, false, false]
+        );
+        assert_eq!(verdicts.map(|v| v.waiting), [0, 0, 0, 0, 0, 1, 1, 0]);
+        assert_eq!(
+            verdicts.map(|v| v.reduced),
+            [false, false, false, false, false, false, false, true]
+        );
+    }
+
+    #[test]
+    fn greedy_raises_while_it_improves_and_rests_after_each_change() {
+        let greedy = ReduceOnPlateauConfig::greedy(Mode::Min).with_factor(0.5).with_patience(1);
+        let mut plateau =
+            ReduceOnPlateau::new([0.125], greedy.clone().with_warmup(1).with_cooldown(2)).unwrap();
+        // Two good ones; one of rest, which is not even the best; two good ones; rest; two bad ones; two of rest.
+        let metrics = [0.9, 0.8, 0.1, 0.7, 0.6, 0.1, 0.7, 0.7, 0.0, 0.0, 0.5];
+        let seen = metrics.map(|metric| (plateau.observe(metric), plateau.rates()[0]));
+        let rates = [0.125, 0.25, 0.25, 0.25, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25];
+        assert_eq!(seen.map(|(_, rate)| rate), rates);
+        let at = |which: fn(&Verdict) -> bool| {
+            (0..seen.len()).filter(|&i| which(&seen[i].0)).collect::<Vec<_>>()
+        };
+        assert_eq!((at(|v| v.increased), at(|v| v.reduced)), (vec![1, 4], vec![7]));
+        assert_eq!(plateau.best(), Some(0.5));
+        // Between 1e-3 and 1.
+        let mut plateau = ReduceOnPlateau::new([0.9, 0.001], greedy).unwrap();
+        let _ = [0.9, 0.8].map(|metric| plateau.observe(metric));
+        assert_eq!(plateau.rates(), [1.0, 0.002]);
+        let _ = [0.9; 4].map(|metric| plateau.observe(metric));
+        assert_eq!(plateau.rates(), [0.25, 0.001]);
     }
 
     #[test]
