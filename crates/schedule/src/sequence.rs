@@ -106,6 +106,14 @@ mod tests {
     use crate::{Constant, Linear, Polynomial, ScheduleExt, StepDecay, testing::check};
 
     #[test]
+    fn the_golden_numbers_of_pytorch() {
+        // SequentialLR([ConstantLR(0.1, 2), ExponentialLR(0.9)], [2]), base 1: a jump to the base at the milestone.
+        let lr = Constant::new(0.1).unwrap();
+        let lr = lr.then(2, crate::ExponentialDecay::new(1.0, 0.9).unwrap());
+        check(&lr, &[(0, 0.1), (1, 0.1), (2, 1.0), (3, 0.9), (4, 0.81)]);
+    }
+
+    #[test]
     fn matches_pytorch_sequential_lr() {
         // base 0.2; LinearLR(0.01 -> 1, 10), ConstantLR(1, 30), PolynomialLR(40, 1) at 10 and 40
         let ramp = Linear::new(0.002, 0.2, 10).unwrap();

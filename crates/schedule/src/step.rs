@@ -119,6 +119,12 @@ mod tests {
     }
 
     #[test]
+    fn the_golden_numbers_of_pytorch() {
+        let lr = StepDecay::new(0.05, 30, 0.1).unwrap();
+        check(&lr, &[(0, 0.05), (29, 0.05), (30, 0.005), (59, 0.005), (60, 0.0005), (89, 0.0005)]);
+    }
+
+    #[test]
     fn matches_pytorch_multi_step_lr() {
         let lr = MultiStepDecay::new(0.1, [5, 6, 30, 59], 0.5).unwrap();
         check(&lr, &[(4, 0.1), (5, 0.05), (6, 0.025), (29, 0.025), (30, 0.0125), (59, 0.00625)]);

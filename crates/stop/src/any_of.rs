@@ -114,8 +114,6 @@ impl State for AnyOf {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use gradus_core::StateValue;
 
     use super::*;
@@ -163,7 +161,7 @@ mod tests {
             assert!(resumed.load_state(&bad).is_err(), "{name}");
             assert_eq!(resumed.save_state(), saved);
         }
-        for metric in vec![0.6, 0.5, 0.45, 0.3] {
+        for metric in [0.6, 0.5, 0.45, 0.3] {
             assert_eq!(resumed.judge(&seen(metric)), whole.judge(&seen(metric)));
         }
     }
