@@ -23,10 +23,24 @@ fn global(c: &mut Criterion) {
     });
 }
 
+/// Gradients that lie outside the caches and are long enough for the pool.
+fn long(c: &mut Criterion) {
+    let mut params = parameters(12, &[1024, 819]);
+    let mut group = c.benchmark_group("clip");
+    group.throughput(Throughput::Elements(12 * 1024 * 819));
+    let mut bound = global_norm(&mut params, NormType::L2).expect("a known order").norm;
+    group.bench_function("clip_grad_norm_10M", |bench| {
+        bench.iter(|| {
+            bound *= 0.9999;
+            clip_grad_norm(&mut params, &ClipNorm::new(bound)).expect("a bound above 0")
+        });
+    });
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = global
+    targets = global, long
 }
 
 fn main() {

@@ -1,10 +1,11 @@
 //! Laws of clipping.
 
 use gradus_clip::{
-    AdaGc, AdaGcConfig, AutoClip, ClipNorm, GradSlices, NormType, OnNonFinite, ZClip, ZClipConfig,
-    clip_block_rms, clip_grad_norm, clip_grad_value, clip_param_norm, global_norm,
+    AdaGc, AdaGcConfig, AdaptiveClip, AutoClip, ClipNorm, GradSlices, NormType, OnNonFinite, ZClip,
+    ZClipConfig, adaptive_grad_clip, clip_block_rms, clip_grad_norm, clip_grad_value,
+    clip_param_norm, global_norm,
 };
-use gradus_core::GradientTransform;
+use gradus_core::{GradientTransform, VecParam};
 use proptest::prelude::*;
 
 fn grads() -> impl Strategy<Value = Vec<Vec<f32>>> {
@@ -104,6 +105,46 @@ proptest! {
             prop_assert_eq!(clip_grad_norm(&mut GradSlices(one), &clip).unwrap().norm, *norm);
         }
         prop_assert_eq!(each, alone);
+    }
+
+    #[test]
+    fn units_end_within_their_share_and_keep_their_direction(
+        (rows, values, before) in (1usize..5, 1usize..40).prop_flat_map(|(rows, width)| {
+            let numbers = || prop::collection::vec(-9.0f64..9.0, rows * width);
+            (Just(rows), numbers(), numbers())
+        }),
+        share in 0.001f64..2.0,
+    ) {
+        let width = values.len() / rows;
+        let param = VecParam::new("w", &[rows, width], values.clone()).with_grad(before.clone());
+        let mut params = vec![param];
+        let report = adaptive_grad_clip(&mut params, &AdaptiveClip::new(share)).unwrap();
+        let after = params[0].grad.clone().unwrap();
+        let l2 = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let mut clipped = 0;
+        for row in 0..rows {
+            let at = row * width..(row + 1) * width;
+            let (g, old) = (&after[at.clone()], &before[at.clone()]);
+            let limit = share * l2(&values[at]).max(1e-3);
+            prop_assert!(l2(g) <= limit.max(1e-6) * (1.0 + 1e-9));
+            prop_assert!(l2(g) <= l2(old) * (1.0 + 1e-9));
+            let factor = l2(g) / l2(old);
+            prop_assert!(g.iter().zip(old).all(|(a, b)| (a - b * factor).abs() <= 1e-9 * b.abs()));
+            clipped += usize::from(l2(old) >= limit);
+        }
+        prop_assert_eq!(report.clipped, clipped);
+    }
+
+    #[test]
+    fn the_norm_of_shards_is_that_of_the_whole(mut a in grads(), mut b in grads(), t in norm_type()) {
+        let measure = |grads: &mut Vec<Vec<f32>>| {
+            let mut slices: Vec<_> = grads.iter_mut().map(|g| g.as_mut_slice().into()).collect();
+            global_norm(&mut GradSlices(&mut slices), t).unwrap()
+        };
+        let merged = measure(&mut a).merge(measure(&mut b), t);
+        let whole = measure(&mut [a, b].concat());
+        prop_assert!((merged.norm - whole.norm).abs() <= 1e-12 * whole.norm, "{merged:?} {whole:?}");
+        prop_assert_eq!((merged.max_abs, merged.worst_norm), (whole.max_abs, whole.worst_norm));
     }
 
     #[test]

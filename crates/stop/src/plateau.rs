@@ -354,6 +354,30 @@ mod tests {
     }
 
     #[test]
+    fn matches_optax_with_cooldown_accumulation_and_nan() {
+        // reduce_on_plateau(factor=0.5, rtol=1e-2, min_scale=0.1) with (patience, cooldown, accumulation_size)
+        let mut metrics = [
+            1.41, 0.36, 0.85, 0.58, 0.53, 0.53, 0.12, 0.44, 0.28, 1.09, 0.45, 0.31, 0.3, NAN, 0.11,
+            0.23, 0.39, 0.23, 0.46, 0.22,
+        ];
+        let cuts = |patience, cooldown, accumulation, metrics: &[f64]| {
+            let config = ReduceOnPlateauConfig::optax(Mode::Min).with_factor(0.5);
+            let config = config.with_threshold(1e-2, crate::ThresholdMode::Relative);
+            let config = config.with_patience(patience).with_cooldown(cooldown);
+            let config = config.with_accumulation(accumulation).with_min_rates([0.1]);
+            let (rates, _) = run(config, metrics);
+            let changes = rates.windows(2).enumerate().filter(|(_, pair)| pair[0] != pair[1]);
+            changes.map(|(i, pair)| (i + 1, pair[1])).collect::<Vec<_>>()
+        };
+        let want = [(3, 0.5), (8, 0.25), (13, 0.125), (18, 0.1)];
+        assert_eq!(cuts(2, 3, 1, &metrics), want);
+        let want = [(9, 0.5), (13, 0.25), (17, 0.125)];
+        assert_eq!(cuts(1, 1, 2, &metrics), want);
+        metrics[13] = 0.2;
+        assert_eq!(cuts(2, 0, 1, &metrics), [(3, 0.5), (5, 0.25), (8, 0.125), (10, 0.1)]);
+    }
+
+    #[test]
     fn greedy_raises_while_it_improves_and_rests_after_each_change() {
         let greedy = ReduceOnPlateauConfig::greedy(Mode::Min).with_factor(0.5).with_patience(1);
         let mut plateau =
