@@ -52,8 +52,8 @@ config! {
 /// [`perturbed`](Self::perturbed) lends the parameters out at the worst point and brings them back, to the bit, when
 /// the guard is dropped; until then nothing else can step them. Where parameters cannot be borrowed for that long
 /// (a forward pass needs the model), [`perturb`](Self::perturb) and [`step`](Self::step), or
-/// [`restore`](Self::restore) by itself, do the same in two calls, and a wrong order of them is an error. Norms and moves are
-/// computed in f64.
+/// [`restore`](Self::restore) by itself, do the same in two calls, and a wrong order of them is an error. Norms and
+/// moves are computed in f64.
 ///
 /// A gradient of norm 0 moves nothing. One that is NaN or infinite is an error, and nothing has moved. There is
 /// no state between steps; the second gradient is clipped, averaged or stepped with as any other.
