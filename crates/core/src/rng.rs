@@ -92,8 +92,8 @@ impl RngStream {
         let [mut k0, mut k1] = self.key;
         for _ in 0..10 {
             for l in 0..16 {
-                let high0 = (M0 * u64::from(c0[l]) >> 32) as u32;
-                let high1 = (M1 * u64::from(c2[l]) >> 32) as u32;
+                let high0 = ((M0 * u64::from(c0[l])) >> 32) as u32;
+                let high1 = ((M1 * u64::from(c2[l])) >> 32) as u32;
                 let low0 = c0[l].wrapping_mul(M0 as u32);
                 let low1 = c2[l].wrapping_mul(M1 as u32);
                 (c0[l], c1[l]) = (high1 ^ c1[l] ^ k0, low1);
