@@ -14,6 +14,8 @@ fn fill(c: &mut Criterion) {
     let inits = [
         ("kaiming_normal", Init::kaiming_normal(Nonlinearity::Relu, FanMode::FanIn)),
         ("kaiming_uniform", Init::kaiming_uniform(Nonlinearity::Relu, FanMode::FanIn)),
+        ("lecun_normal", Init::lecun_normal()),
+        ("orthogonal", Init::orthogonal(1.0)),
     ];
     for (name, init) in inits {
         let mut seed = 0;

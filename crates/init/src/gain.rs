@@ -195,7 +195,7 @@ mod tests {
         use Nonlinearity as N;
         for (nonlinearity, want) in [
             (N::Linear, 1.0),
-            (N::Relu, 1.414_21),
+            (N::Relu, core::f64::consts::SQRT_2),
             (N::LeakyRelu { negative_slope: 0.01 }, 1.414_14),
             (N::Tanh, 1.592_54),
             (N::Sigmoid, 1.846_23),

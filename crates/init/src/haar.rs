@@ -107,8 +107,8 @@ impl Panel {
         }
         let mut t = [[0.0; PANEL]; PANEL];
         for (j, &tau) in taus.iter().enumerate() {
-            for i in 0..j {
-                t[i][j] = -tau * (i..j).map(|l| t[i][l] * gram[l][j]).sum::<f64>();
+            for (i, t) in t.iter_mut().enumerate().take(j) {
+                t[j] = -tau * (i..j).map(|l| t[l] * gram[l][j]).sum::<f64>();
             }
             t[j][j] = tau;
         }

@@ -4,7 +4,7 @@
 //! of it is plain arithmetic on arrays of 16 without a branch or a call, so that it becomes vector code
 //! wherever it is inlined; nothing is fused, so that every instruction set computes the same bits.
 
-use core::f32::consts::LN_2;
+use core::f32::consts::{FRAC_PI_4, LN_2};
 
 use gradus_core::RngStream;
 use num_traits::Float;
@@ -121,7 +121,7 @@ fn direction(word: u32) -> (f32, f32) {
     let q = t * t;
     let s = -3.595_045_2e-5 * q + 0.002_490_001;
     let s = s * q - 0.080_745_436;
-    let s = (s * q + 0.785_398_2) * t;
+    let s = (s * q + FRAC_PI_4) * t;
     let c = 3.531_334_6e-6 * q - 0.000_325_942;
     let c = c * q + 0.015_854_327;
     let c = c * q - 0.308_425_13;
@@ -132,7 +132,7 @@ fn direction(word: u32) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
-    use core::f64::consts::{FRAC_PI_4, SQRT_2};
+    use core::f64::consts::{self, SQRT_2};
 
     use super::*;
 
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn directions_are_those_of_f64_to_rounding() {
         for word in samples() {
-            let angle = f64::from((word << 2) as i32) / 2f64.powi(31) * FRAC_PI_4;
+            let angle = f64::from((word << 2) as i32) / 2f64.powi(31) * consts::FRAC_PI_4;
             let sign = if word >> 31 == 0 { 1.0 } else { -1.0 };
             let (mut c, mut s) = (sign * libm::cos(angle), libm::sin(angle));
             if word >> 30 & 1 == 1 {

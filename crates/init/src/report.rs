@@ -257,7 +257,7 @@ impl<'a> VarianceReport<'a> {
 impl fmt::Display for VarianceReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max(5);
-        write!(f, "{:width$}  {:>21}  {:>21}\n", "", "forward", "backward")?;
+        writeln!(f, "{:width$}  {:>21}  {:>21}", "", "forward", "backward")?;
         write!(f, "{:width$}", "layer")?;
         for _ in 0..2 {
             write!(f, "  {:>10} {:>10}", "predicted", "measured")?;

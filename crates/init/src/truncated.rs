@@ -55,7 +55,7 @@ impl Truncated {
     #[inline(always)]
     pub(crate) fn group(&self, attempts: Attempts, group: u64) -> [f64; GROUP] {
         if matches!(self.proposal, Proposal::Normal) {
-            self.from_normals(attempts, group)
+            self.by_group(attempts, group)
         } else {
             self.one_by_one(attempts, group)
         }
@@ -63,7 +63,7 @@ impl Truncated {
 
     /// Attempt after attempt for the whole group, until every element has been within the bounds once.
     #[inline(always)]
-    fn from_normals(&self, attempts: Attempts, group: u64) -> [f64; GROUP] {
+    fn by_group(&self, attempts: Attempts, group: u64) -> [f64; GROUP] {
         let (low, high) =
             if self.mirrored { (-self.high, -self.low) } else { (self.low, self.high) };
         let (low, high) = (low as f32, high as f32);

@@ -19,6 +19,11 @@ fn draw(init: &Init, seed: u64, shape: &[usize]) -> Result<Vec<f32>, Failure> {
     Ok(weight)
 }
 
+/// False for NaN.
+fn near(got: f64, want: f64, limit: f64) -> bool {
+    (got - want).abs() <= limit
+}
+
 pub(super) fn orthogonal(case: &Case) -> Result<Answer, Failure> {
     let gain: f64 = case.args.to("gain")?;
     let init = Init::orthogonal(gain);
@@ -45,7 +50,7 @@ pub(super) fn orthogonal(case: &Case) -> Result<Answer, Failure> {
             for b in 0..short {
                 let got: f64 = (0..long).map(|l| at(a, l) * at(b, l)).sum();
                 let want = if a == b { diagonal } else { 0.0 };
-                if !((got - want).abs() <= limit) {
+                if !near(got, want, limit) {
                     problems.push(format!("gram[{a}][{b}]: got {got}, want {want}"));
                 }
             }
@@ -86,10 +91,10 @@ pub(super) fn sparse(case: &Case) -> Result<Answer, Failure> {
         let n = rest.len() as f64;
         let m = rest.iter().sum::<f64>() / n;
         let s = (rest.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / n).sqrt();
-        if !((m - mean).abs() <= 5.0 * std / n.sqrt()) {
+        if !near(m, mean, 5.0 * std / n.sqrt()) {
             problems.push(format!("mean of the rest: got {m}, want {mean}"));
         }
-        if !((s - std).abs() <= 0.03 * std) {
+        if !near(s, std, 0.03 * std) {
             problems.push(format!("std of the rest: got {s}, want {std}"));
         }
     }
