@@ -270,3 +270,15 @@ fn a_chain_of_a_hundred_thousand_operations_needs_no_stack() {
     };
     std::thread::Builder::new().stack_size(128 << 10).spawn(chain).unwrap().join().unwrap();
 }
+
+#[test]
+fn a_tape_says_what_it_is_for() {
+    let of = |tape: Tape| {
+        let leaf = tape.leaf(Tensor::scalar(1f32));
+        (tape.is_training(), tape.is_calibrating(), leaf.is_tracked())
+    };
+    assert_eq!(of(Tape::training(0, 0)), (true, false, true));
+    assert_eq!(of(Tape::frozen()), (false, false, true));
+    assert_eq!(of(Tape::evaluation()), (false, false, false));
+    assert_eq!(of(Tape::calibration()), (false, true, false));
+}
