@@ -296,3 +296,15 @@ fn a_monte_carlo_tape_draws_and_is_evaluation_otherwise() {
     }
     assert!(Tape::training(0, 0).is_stochastic());
 }
+
+#[test]
+fn a_tape_says_what_it_is_for() {
+    let of = |tape: Tape| {
+        let leaf = tape.leaf(Tensor::scalar(1f32));
+        (tape.is_training(), tape.is_calibrating(), leaf.is_tracked())
+    };
+    assert_eq!(of(Tape::training(0, 0)), (true, false, true));
+    assert_eq!(of(Tape::frozen()), (false, false, true));
+    assert_eq!(of(Tape::evaluation()), (false, false, false));
+    assert_eq!(of(Tape::calibration()), (false, true, false));
+}

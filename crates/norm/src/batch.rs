@@ -1,7 +1,7 @@
 //! Batch normalization and its variants.
 //!
-//! `op` is the operation, one for all forms; `sweep` cuts its work and walks over memory; `kernels` are the inner loops;
-//! `moments` are statistics that can be merged. The rest are layers and what is done with their statistics.
+//! `op` is the operation, one for all forms; `plan` is what it does, forward and backward; `unit` cuts that into pieces of
+//! work; `kernels` are the inner loops; `moments` are statistics that can be merged. The rest are layers and what is done with their statistics.
 
 mod config;
 mod fold;
@@ -10,9 +10,10 @@ mod layer;
 mod moments;
 mod momentum;
 mod op;
+mod plan;
 mod renorm;
 mod running;
-mod sweep;
+mod unit;
 mod update;
 
 pub use config::BatchNormConfig;
@@ -20,6 +21,6 @@ pub use layer::BatchNorm;
 pub use moments::BatchStats;
 pub use momentum::Momentum;
 pub use op::{batch_norm, ghost_batch_norm, masked_batch_norm, sync_batch_norm};
+pub(crate) use plan::reciprocal;
 pub use renorm::{BatchRenorm, BatchRenormConfig, RenormLimits, RenormRamp, batch_renorm};
-pub(crate) use sweep::reciprocal;
 pub use update::update_bn;

@@ -144,10 +144,10 @@ fn renorm_within_its_limits_is_a_scaled_and_shifted_batch_norm() {
     let r = of(&|c| (stats.var(c) + 1e-5).sqrt() / s[c]);
     let d = of(&|c| (stats.mean[c] - m[c]) / s[c]);
     let limits = RenormLimits::new(f64::INFINITY, f64::INFINITY).unwrap();
-    let renorm = run(&[x.clone()], |v| {
+    let renorm = run(std::slice::from_ref(&x), |v| {
         batch_renorm(&v[0], None, None, (&mean, &std), limits, 1e-5).unwrap().0
     });
-    let by_hand = run(&[x.clone()], |v| {
+    let by_hand = run(std::slice::from_ref(&x), |v| {
         let y = plain(v);
         &(&y * &y.constant(r.clone())) + &y.constant(d.clone())
     });
@@ -436,7 +436,7 @@ fn large_means_cost_no_digits() {
         let n: usize = shape.iter().product();
         let x: Vec<f64> = (0..n).map(|i| pattern[i % 6] + (i % 2) as f64 / 512.0).collect();
         let x = Tensor::from_slice(&x, shape);
-        let exact = run(&[x.clone()], plain);
+        let exact = run(std::slice::from_ref(&x), plain);
         let rounded = run(&[x.to_dtype(DType::F32)], plain);
         // The mean is kept in two parts: its half unit in the last place, 2e-4, does not show.
         close(&rounded[0], &exact[0], 1e-6);

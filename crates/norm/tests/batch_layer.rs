@@ -297,7 +297,7 @@ fn what_is_frozen_or_not_reached_keeps_its_statistics() {
     let mut layers = vec![BatchNorm::new(2), BatchNorm::new(2), BatchNorm::new(2)];
     layers.iter().for_each(|norm| drop(train(norm, &random(&[4, 2], 1))));
     layers[0].set_frozen(true).unwrap();
-    let before: Vec<_> = layers.iter().map(|norm| bits(norm)).collect();
+    let before: Vec<_> = layers.iter().map(bits).collect();
     update_bn(&layers, [random(&[4, 2], 2)], |tape, x| -> Result<(), NormError> {
         layers[1].try_forward(&layers[0].try_forward(&tape.constant(x))?)?;
         Ok(())

@@ -3,8 +3,8 @@ use gradus_autograd::{Buffer, DType, Layer, Param, ParamKind, Tape, Tensor, Var,
 use super::{
     BatchNormConfig, BatchStats,
     op::{Call, given_fits},
+    plan::Fit,
     running::{blend, next_weight, reset},
-    sweep::Fit,
 };
 use crate::NormError;
 

@@ -2,7 +2,10 @@
 
 use gradus_autograd::Tensor;
 
-use super::sweep::{Cut, Geometry, moments_of};
+use super::{
+    plan::Fit,
+    unit::{Cut, Geometry, moments_of},
+};
 
 /// How many values there are, their mean, and the sum of their squared distances from it.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -87,14 +90,19 @@ impl BatchStats {
     pub fn of(x: &Tensor) -> Self {
         let geometry = Geometry::of("BatchStats::of", x.shape());
         let cuts = [Cut { shard: 0, samples: 0..x.shape()[0], batch: 0 }];
-        Self::collect(&moments_of(x, geometry, &cuts))
+        Self::new(moments_of(x, geometry, &cuts).iter())
     }
 
-    pub(crate) fn collect(moments: &[Moments]) -> Self {
+    /// What forward says about the channels of a batch.
+    pub(crate) fn collect(fits: &[(Moments, Fit)]) -> Self {
+        Self::new(fits.iter().map(|(moments, _)| moments))
+    }
+
+    fn new<'a>(moments: impl Iterator<Item = &'a Moments> + Clone) -> Self {
         Self {
-            count: moments.first().map_or(0, |m| m.count as usize),
-            mean: moments.iter().map(|m| m.mean).collect(),
-            m2: moments.iter().map(|m| m.m2).collect(),
+            count: moments.clone().next().map_or(0, |m| m.count as usize),
+            mean: moments.clone().map(|m| m.mean).collect(),
+            m2: moments.map(|m| m.m2).collect(),
         }
     }
 

@@ -7,7 +7,8 @@ use gradus_tensor::with_real;
 
 use super::{
     moments::{BatchStats, Moments},
-    sweep::{self, Cut, Extra, Fit, Geometry, Scaling},
+    plan::{Fit, Plan, Scaling},
+    unit::{Cut, Geometry},
 };
 use crate::{NormError, affine::compute_type, error::check_eps};
 
@@ -157,78 +158,56 @@ impl<'a> Call<'a> {
         &self,
         geometry: Geometry,
         cuts: Vec<Cut>,
-        through: bool,
+        own: bool,
         fit: impl Fn(usize, &Moments) -> Fit + Sync + Send,
     ) -> (Vec<Var>, Vec<BatchStats>) {
         let dtype = self.shards[0].dtype();
         let compute = compute_type(dtype);
         let wide = move |t: &Tensor| t.contiguous().to_dtype(compute);
         let numbers = |v: &Var| v.value().to_dtype(DType::F64).to_vec::<f64>();
-        let scaling = Scaling { weight: self.weight.map(numbers), bias: self.bias.map(numbers) };
-        let masks: Vec<Tensor> = self.masks.iter().map(Tensor::contiguous).collect();
+        let plan = Plan {
+            geometry,
+            cuts,
+            masks: self.masks.iter().map(Tensor::contiguous).collect(),
+            scaling: Scaling { weight: self.weight.map(numbers), bias: self.bias.map(numbers) },
+            own,
+        };
         let xs: Vec<Tensor> = self.shards.iter().map(|x| x.value().contiguous()).collect();
         let sizes: Vec<usize> = xs.iter().map(|x| x.shape()[0]).collect();
         // All shards lie one after the other in one result.
         let mut whole = xs[0].shape().to_vec();
         whole[0] = sizes.iter().sum();
-        let split = move |whole: Tensor| -> Vec<Tensor> {
-            if let [_] = sizes[..] {
-                return vec![whole.to_dtype(dtype)];
-            }
-            let mut at = 0;
-            let part = |&n: &usize| {
-                at += n;
-                whole.narrow(0, at - n, n).to_dtype(dtype)
-            };
-            sizes.iter().map(part).collect()
-        };
+        let split = move |whole: Tensor| split(&whole, &sizes, dtype);
         let mut fits = Vec::new();
         let y = with_real!(self.name, compute, T => Tensor::build::<T>(&whole, |y| {
-            let wide: Vec<Tensor> = xs.iter().map(wide).collect();
-            fits = sweep::forward(&wide, &masks, geometry, &cuts, through, &scaling, fit, y);
+            let xs: Vec<Tensor> = xs.iter().map(wide).collect();
+            fits = plan.forward(&xs, fit, y);
         }));
-        let batches = cuts.last().map_or(0, |cut| cut.batch + 1);
-        let stats = |batch: usize| {
-            let of_batch = &fits[batch * geometry.channels..(batch + 1) * geometry.channels];
-            BatchStats::collect(&of_batch.iter().map(|(m, _)| *m).collect::<Vec<_>>())
-        };
-        let stats = (0..batches).map(stats).collect();
+        let channels = geometry.channels;
+        let stats = |batch| BatchStats::collect(&fits[batch * channels..(batch + 1) * channels]);
+        let stats = (0..plan.batches()).map(stats).collect();
         let params: Vec<&Var> = [self.weight, self.bias].into_iter().flatten().collect();
-        let inputs: Vec<&Var> = self.shards.iter().copied().chain(params.iter().copied()).collect();
+        let types: Vec<DType> = params.iter().map(|p| p.dtype()).collect();
+        let inputs: Vec<&Var> = self.shards.iter().copied().chain(params).collect();
         let n = xs.len();
         let (weight_at, bias_at) = (self.weight.map(|_| n), self.bias.map(|_| inputs.len() - 1));
-        let param_types: Vec<DType> = params.iter().map(|p| p.dtype()).collect();
         let outputs = split(y);
         let ys = Var::op_multi(self.name, &inputs, outputs, move |grads, sink| {
             let zeros = |x: &Tensor| Tensor::zeros(x.shape(), compute);
-            let dys: Vec<Tensor> = grads
-                .iter()
-                .zip(&xs)
-                .map(|(g, x)| g.as_ref().map_or_else(|| zeros(x), wide))
-                .collect();
+            let dy = |(g, x): (&Option<Tensor>, &Tensor)| g.as_ref().map_or_else(|| zeros(x), wide);
+            let dys: Vec<Tensor> = grads.iter().zip(&xs).map(dy).collect();
             let xs: Vec<Tensor> = xs.iter().map(wide).collect();
-            let extra = Extra { masks: &masks, dys: &dys };
-            let of_x = (0..n).any(|i| sink.needs(i));
             let of_params = [weight_at, bias_at].map(|at| at.filter(|&i| sink.needs(i)));
             let sums = of_params.iter().any(Option::is_some);
+            let of_x = (0..n).any(|i| sink.needs(i));
             let mut of_channels = (Vec::new(), Vec::new());
             let dx = with_real!("batch_norm", compute, T => {
-                let mut go = |dx: &mut [T]| {
-                    of_channels = sweep::backward(
-                        &xs, extra, geometry, &cuts, through, sums, &scaling, &fits, dx,
-                    );
-                };
-                if of_x {
-                    Some(Tensor::build::<T>(&whole, go))
-                } else {
-                    go(&mut []);
-                    None
-                }
+                let mut go = |dx: &mut [T]| of_channels = plan.backward(&xs, &dys, &fits, sums, dx);
+                if of_x { Some(Tensor::build::<T>(&whole, go)) } else { go(&mut []); None }
             });
             for (at, grad) in of_params.into_iter().zip([of_channels.0, of_channels.1]) {
                 if let Some(at) = at {
-                    let grad = Tensor::from_slice(&grad, &[geometry.channels]);
-                    sink.add(at, grad.to_dtype(param_types[at - n]));
+                    sink.add(at, Tensor::from_slice(&grad, &[channels]).to_dtype(types[at - n]));
                 }
             }
             for (i, dx) in dx.into_iter().flat_map(split).enumerate() {
@@ -237,6 +216,19 @@ impl<'a> Call<'a> {
         });
         (ys, stats)
     }
+}
+
+/// Cuts a result into those of the shards.
+fn split(whole: &Tensor, sizes: &[usize], dtype: DType) -> Vec<Tensor> {
+    if let [_] = sizes {
+        return vec![whole.to_dtype(dtype)];
+    }
+    let mut at = 0;
+    let part = |&n: &usize| {
+        at += n;
+        whole.narrow(0, at - n, n).to_dtype(dtype)
+    };
+    sizes.iter().map(part).collect()
 }
 
 /// Cuts `n` samples into as few parts of at most `size` as there can be, whose sizes differ by one at most: the last

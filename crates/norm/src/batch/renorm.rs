@@ -4,8 +4,8 @@ use super::{
     BatchStats, Momentum,
     moments::Moments,
     op::Call,
+    plan::{Fit, reciprocal},
     running::{blend, next_weight, reset},
-    sweep::{Fit, reciprocal},
 };
 use crate::{NormError, error::check_eps};
 

@@ -146,6 +146,9 @@ impl WeightStandardization {
     }
 
     /// The standardized weight, on a tape.
+    ///
+    /// # Panics
+    /// Never on the weight of a layer that could be made: its shape and numbers are checked there.
     #[must_use]
     #[track_caller]
     pub fn weight(&self, tape: &Tape) -> Var {

@@ -1,4 +1,4 @@
-//! Walks over memory: which samples are normalized together, and how the work is cut.
+//! Walks over memory: which samples are normalized together, and how that work is cut.
 //!
 //! A unit of work is a few neighbouring channels of all samples that are normalized together. One thread takes a unit
 //! through both passes, statistics and result, so that the second finds it in the cache; only where a unit is large by
@@ -70,9 +70,9 @@ pub(crate) struct Extra<'a> {
 }
 
 /// A unit of work: pieces of all samples of a batch, in order.
-struct Unit<'a, T> {
-    batch: usize,
-    channels: Range<usize>,
+pub(crate) struct Unit<'a, T> {
+    pub(crate) batch: usize,
+    pub(crate) channels: Range<usize>,
     xs: Vec<&'a [T]>,
     dys: Vec<&'a [T]>,
     masks: Vec<&'a [u8]>,
@@ -80,7 +80,7 @@ struct Unit<'a, T> {
 }
 
 /// Cuts `xs` and what belongs to them into units, batch by batch. `out` is as long as all of `xs`, or empty.
-fn units<'a, T: Real>(
+pub(crate) fn units<'a, T: Real>(
     xs: &'a [Tensor],
     extra: Extra<'a>,
     geometry: Geometry,
@@ -149,7 +149,7 @@ fn units<'a, T: Real>(
 }
 
 /// Calls `f` with every unit and returns all that it returns, in order.
-fn each<T: Real, R: Send>(
+pub(crate) fn each<T: Real, R: Send>(
     units: Vec<Unit<'_, T>>,
     geometry: Geometry,
     ns: f64,
@@ -195,7 +195,7 @@ impl<T: Real> Unit<'_, T> {
         })
     }
 
-    fn moments(&self, spatial: usize) -> Vec<Moments> {
+    pub(crate) fn moments(&self, spatial: usize) -> Vec<Moments> {
         let mut pieces = self
             .pieces(spatial, |range, out| {
                 let xs = &self.xs[range.clone()];
@@ -215,7 +215,7 @@ impl<T: Real> Unit<'_, T> {
         total
     }
 
-    fn sums(&self, spatial: usize, means: &[T]) -> Vec<(f64, f64)> {
+    pub(crate) fn sums(&self, spatial: usize, means: &[T]) -> Vec<(f64, f64)> {
         let mut pieces = self
             .pieces(spatial, |range, out| {
                 let (xs, dys) = (&self.xs[range.clone()], &self.dys[range.clone()]);
@@ -248,7 +248,7 @@ impl<T: Real> Unit<'_, T> {
         });
     }
 
-    fn lines(&mut self, spatial: usize, of_gradient: bool, lines: &[Line<T>]) {
+    pub(crate) fn lines(&mut self, spatial: usize, of_gradient: bool, lines: &[Line<T>]) {
         self.write(spatial, |range, unit, ys| {
             let xs = if of_gradient { &unit.dys[range.clone()] } else { &unit.xs[range.clone()] };
             if unit.planes(spatial) {
@@ -259,7 +259,7 @@ impl<T: Real> Unit<'_, T> {
         });
     }
 
-    fn slopes(&mut self, spatial: usize, slopes: &[Slope<T>]) {
+    pub(crate) fn slopes(&mut self, spatial: usize, slopes: &[Slope<T>]) {
         self.write(spatial, |range, unit, dxs| {
             let (xs, dys) = (&unit.xs[range.clone()], &unit.dys[range.clone()]);
             if unit.planes(spatial) {
@@ -271,51 +271,6 @@ impl<T: Real> Unit<'_, T> {
     }
 }
 
-/// How a channel of a batch is normalized: `xhat = (x - mean) scale + shift`, before weight and bias.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fit {
-    pub(crate) mean: f64,
-    /// One over the deviation, of which the slope of the batch's own statistics is made.
-    pub(crate) rstd: f64,
-    pub(crate) scale: f64,
-    pub(crate) shift: f64,
-}
-
-impl Fit {
-    /// Plain normalization. Where variance and eps are 0 there is nothing to divide by: the result is 0.
-    pub(crate) fn plain(mean: f64, var: f64, eps: f64) -> Self {
-        let rstd = reciprocal((var + eps).sqrt());
-        Self { mean, rstd, scale: rstd, shift: 0.0 }
-    }
-
-    /// The mean in the element type, and what rounding left of it.
-    fn split<T: Real>(&self) -> (T, f64) {
-        let mean = T::lit(self.mean);
-        (mean, self.mean - mean.to_f64())
-    }
-}
-
-/// `1 / x`, or 0 where `x` is 0.
-pub(crate) fn reciprocal(x: f64) -> f64 {
-    if x == 0.0 { 0.0 } else { 1.0 / x }
-}
-
-/// Scale and shift of each channel, where there are any.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Scaling {
-    pub(crate) weight: Option<Vec<f64>>,
-    pub(crate) bias: Option<Vec<f64>>,
-}
-
-impl Scaling {
-    fn weight(&self, c: usize) -> f64 {
-        self.weight.as_ref().map_or(1.0, |w| w[c])
-    }
-    fn bias(&self, c: usize) -> f64 {
-        self.bias.as_ref().map_or(0.0, |b| b[c])
-    }
-}
-
 /// Moments of each channel of each batch.
 pub(crate) fn moments_of(x: &Tensor, geometry: Geometry, cuts: &[Cut]) -> Vec<Moments> {
     let (dtype, spatial) = (compute_type(x.dtype()), geometry.spatial);
@@ -324,102 +279,4 @@ pub(crate) fn moments_of(x: &Tensor, geometry: Geometry, cuts: &[Cut]) -> Vec<Mo
         let units = units::<T>(&xs, Extra::default(), geometry, cuts, &mut []);
         each(units, geometry, 0.15, |unit| unit.moments(spatial))
     })
-}
-
-/// Normalizes `xs` into `y`, one shard after the other. `fit` says how, from a channel and its moments, which are
-/// computed only where they are `wanted`.
-pub(crate) fn forward<T: Real>(
-    xs: &[Tensor],
-    masks: &[Tensor],
-    geometry: Geometry,
-    cuts: &[Cut],
-    wanted: bool,
-    scaling: &Scaling,
-    fit: impl Fn(usize, &Moments) -> Fit + Sync + Send,
-    y: &mut [T],
-) -> Vec<(Moments, Fit)> {
-    let (spatial, extra) = (geometry.spatial, Extra { masks, dys: &[] });
-    each(units(xs, extra, geometry, cuts, y), geometry, 0.3, |unit| {
-        let moments = if wanted {
-            unit.moments(spatial)
-        } else {
-            vec![Moments::default(); unit.channels.len()]
-        };
-        let fits: Vec<(Moments, Fit)> =
-            unit.channels.clone().zip(moments).map(|(c, m)| (m, fit(c, &m))).collect();
-        let line = |(c, (_, fit)): (usize, &(Moments, Fit))| {
-            let (mean, rest) = fit.split::<T>();
-            let scale = fit.scale * scaling.weight(c);
-            let shift = fit.shift * scaling.weight(c) + scaling.bias(c) - rest * scale;
-            Line { mean, scale: T::lit(scale), shift: T::lit(shift) }
-        };
-        let lines: Vec<Line<T>> = unit.channels.clone().zip(&fits).map(line).collect();
-        unit.lines(spatial, false, &lines);
-        fits
-    })
-}
-
-/// Gradients of [`forward`]: writes those of `xs` into `dx` unless it is empty, and returns those of weight and bias.
-/// `through` says whether they flow through the statistics, `sums` whether weight or bias want theirs.
-pub(crate) fn backward<T: Real>(
-    xs: &[Tensor],
-    extra: Extra<'_>,
-    geometry: Geometry,
-    cuts: &[Cut],
-    through: bool,
-    sums: bool,
-    scaling: &Scaling,
-    fits: &[(Moments, Fit)],
-    dx: &mut [T],
-) -> (Vec<f64>, Vec<f64>) {
-    let Geometry { channels, spatial } = geometry;
-    let wanted = !dx.is_empty();
-    let of_params = each(units(xs, extra, geometry, cuts, dx), geometry, 0.5, |unit| {
-        let first = unit.batch * channels;
-        let fits = &fits[first + unit.channels.start..first + unit.channels.end];
-        let means: Vec<T> = fits.iter().map(|(_, fit)| fit.split().0).collect();
-        let mut totals = vec![(0.0, 0.0); fits.len()];
-        if through || sums {
-            totals = unit.sums(spatial, &means);
-            for (total, (_, fit)) in totals.iter_mut().zip(fits) {
-                total.1 -= fit.split::<T>().1 * total.0;
-            }
-        }
-        if wanted {
-            let of = unit.channels.clone().zip(fits).zip(&totals);
-            let scale = |c, fit: &Fit| T::lit(fit.scale * scaling.weight(c));
-            if through {
-                let slope = |((c, (moments, fit)), &(sum, dot)): (
-                    (usize, &(Moments, Fit)),
-                    &(f64, f64),
-                )| {
-                    let (mean, rest) = fit.split::<T>();
-                    let slope = fit.rstd * fit.rstd * dot / moments.count;
-                    let shift = sum / moments.count - rest * slope;
-                    Slope { mean, scale: scale(c, fit), shift: T::lit(shift), slope: T::lit(slope) }
-                };
-                let slopes: Vec<_> = of.map(slope).collect();
-                unit.slopes(spatial, &slopes);
-            } else {
-                let line = |((c, (_, fit)), _): ((usize, &(Moments, Fit)), _)| Line {
-                    mean: T::ZERO,
-                    scale: scale(c, fit),
-                    shift: T::ZERO,
-                };
-                let lines: Vec<_> = of.map(line).collect();
-                unit.lines(spatial, true, &lines);
-            }
-        }
-        totals
-            .iter()
-            .zip(fits)
-            .map(|(t, (_, fit))| (fit.scale * t.1 + fit.shift * t.0, t.0))
-            .collect()
-    });
-    let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
-    for (i, (w, b)) in of_params.into_iter().enumerate() {
-        dw[i % channels] += w;
-        db[i % channels] += b;
-    }
-    (dw, db)
 }

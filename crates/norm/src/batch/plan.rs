@@ -1,0 +1,178 @@
+//! How batches are normalized, forward and backward.
+
+use gradus_autograd::Tensor;
+use gradus_tensor::Real;
+
+use super::{
+    kernels::{Line, Slope},
+    moments::Moments,
+    unit::{Cut, Extra, Geometry, each, units},
+};
+
+/// How a channel of a batch is normalized: `xhat = (x - mean) scale + shift`, before weight and bias.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fit {
+    pub(crate) mean: f64,
+    /// One over the deviation, of which the slope of the batch's own statistics is made.
+    pub(crate) rstd: f64,
+    pub(crate) scale: f64,
+    pub(crate) shift: f64,
+}
+
+impl Fit {
+    /// Plain normalization. Where variance and eps are 0 there is nothing to divide by: the result is 0.
+    pub(crate) fn plain(mean: f64, var: f64, eps: f64) -> Self {
+        let rstd = reciprocal((var + eps).sqrt());
+        Self { mean, rstd, scale: rstd, shift: 0.0 }
+    }
+
+    /// The mean in the element type, and what rounding left of it.
+    fn split<T: Real>(&self) -> (T, f64) {
+        let mean = T::lit(self.mean);
+        (mean, self.mean - mean.to_f64())
+    }
+}
+
+/// `1 / x`, or 0 where `x` is 0.
+pub(crate) fn reciprocal(x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { 1.0 / x }
+}
+
+/// Scale and shift of each channel, where there are any.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scaling {
+    pub(crate) weight: Option<Vec<f64>>,
+    pub(crate) bias: Option<Vec<f64>>,
+}
+
+impl Scaling {
+    fn weight(&self, c: usize) -> f64 {
+        self.weight.as_ref().map_or(1.0, |w| w[c])
+    }
+    fn bias(&self, c: usize) -> f64 {
+        self.bias.as_ref().map_or(0.0, |b| b[c])
+    }
+}
+
+/// All of a normalization but the values.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) geometry: Geometry,
+    pub(crate) cuts: Vec<Cut>,
+    /// A mask over the places of each shard, or none at all.
+    pub(crate) masks: Vec<Tensor>,
+    pub(crate) scaling: Scaling,
+    /// Whether the statistics are those of each batch, and gradients flow through them.
+    pub(crate) own: bool,
+}
+
+impl Plan {
+    /// How many batches there are.
+    pub(crate) fn batches(&self) -> usize {
+        self.cuts.last().map_or(0, |cut| cut.batch + 1)
+    }
+
+    /// Normalizes `xs` into `y`, one shard after the other. `fit` says how, from a channel and its moments (of nothing
+    /// where these are not the batch's own). Returns what it said, batch by batch.
+    pub(crate) fn forward<T: Real>(
+        &self,
+        xs: &[Tensor],
+        fit: impl Fn(usize, &Moments) -> Fit + Sync + Send,
+        y: &mut [T],
+    ) -> Vec<(Moments, Fit)> {
+        let extra = Extra { masks: &self.masks, dys: &[] };
+        let spatial = self.geometry.spatial;
+        each(units(xs, extra, self.geometry, &self.cuts, y), self.geometry, 0.3, |unit| {
+            let moments = if self.own {
+                unit.moments(spatial)
+            } else {
+                vec![Moments::default(); unit.channels.len()]
+            };
+            let fits: Vec<(Moments, Fit)> =
+                unit.channels.clone().zip(moments).map(|(c, m)| (m, fit(c, &m))).collect();
+            let channels = unit.channels.clone().zip(&fits);
+            let lines: Vec<Line<T>> = channels.map(|(c, (_, fit))| self.line(c, fit)).collect();
+            unit.lines(spatial, false, &lines);
+            fits
+        })
+    }
+
+    /// Gradients of [`forward`](Self::forward): writes those of `xs` into `dx` unless it is empty, and returns those of
+    /// weight and bias, which are right only where they are wanted (`sums`).
+    pub(crate) fn backward<T: Real>(
+        &self,
+        xs: &[Tensor],
+        dys: &[Tensor],
+        fits: &[(Moments, Fit)],
+        sums: bool,
+        dx: &mut [T],
+    ) -> (Vec<f64>, Vec<f64>) {
+        let Geometry { channels, spatial } = self.geometry;
+        let extra = Extra { masks: &self.masks, dys };
+        let wanted = !dx.is_empty();
+        let units = units(xs, extra, self.geometry, &self.cuts, dx);
+        let of_params = each(units, self.geometry, 0.5, |unit| {
+            let first = unit.batch * channels;
+            let fits = &fits[first + unit.channels.start..first + unit.channels.end];
+            let mut totals = vec![(0.0, 0.0); fits.len()];
+            if self.own || sums {
+                let means: Vec<T> = fits.iter().map(|(_, fit)| fit.split().0).collect();
+                totals = unit.sums(spatial, &means);
+                for (total, (_, fit)) in totals.iter_mut().zip(fits) {
+                    total.1 -= fit.split::<T>().1 * total.0;
+                }
+            }
+            let channels = unit.channels.clone().zip(fits);
+            if wanted && self.own {
+                let of = channels.zip(&totals);
+                let slopes: Vec<Slope<T>> =
+                    of.map(|((c, fit), &total)| self.slope(c, fit, total)).collect();
+                unit.slopes(spatial, &slopes);
+            } else if wanted {
+                let lines: Vec<Line<T>> =
+                    channels.map(|(c, (_, fit))| self.through(c, fit)).collect();
+                unit.lines(spatial, true, &lines);
+            }
+            let of_param = |(total, (_, fit)): (&(f64, f64), &(Moments, Fit))| {
+                (fit.scale * total.1 + fit.shift * total.0, total.0)
+            };
+            totals.iter().zip(fits).map(of_param).collect()
+        });
+        let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
+        for (i, (w, b)) in of_params.into_iter().enumerate() {
+            dw[i % channels] += w;
+            db[i % channels] += b;
+        }
+        (dw, db)
+    }
+
+    /// `y` of channel `c` as a function of `x`.
+    fn line<T: Real>(&self, c: usize, fit: &Fit) -> Line<T> {
+        let (mean, rest) = fit.split::<T>();
+        let (weight, bias) = (self.scaling.weight(c), self.scaling.bias(c));
+        let scale = fit.scale * weight;
+        let shift = fit.shift * weight + bias - rest * scale;
+        Line { mean, scale: T::lit(scale), shift: T::lit(shift) }
+    }
+
+    /// `dx` of channel `c` as a function of `dy`, through constant statistics.
+    fn through<T: Real>(&self, c: usize, fit: &Fit) -> Line<T> {
+        let scale = T::lit(fit.scale * self.scaling.weight(c));
+        Line { mean: T::ZERO, scale, shift: T::ZERO }
+    }
+
+    /// `dx` of channel `c` as a function of `x` and `dy`, from the sums of `dy` and of `dy (x - mean)`:
+    /// `scale (dy - mean(dy) - (x - mean) rstd^2 mean(dy (x - mean)))`.
+    fn slope<T: Real>(
+        &self,
+        c: usize,
+        (moments, fit): &(Moments, Fit),
+        (sum, dot): (f64, f64),
+    ) -> Slope<T> {
+        let (mean, rest) = fit.split::<T>();
+        let slope = fit.rstd * fit.rstd * dot / moments.count;
+        let shift = sum / moments.count - rest * slope;
+        let scale = T::lit(fit.scale * self.scaling.weight(c));
+        Slope { mean, scale, shift: T::lit(shift), slope: T::lit(slope) }
+    }
+}
