@@ -109,11 +109,10 @@ kernel! {
     fn forward['a, T: Real]['a, T](
         x: &'a [T], row: usize, layout: Grouped, w: &'a [T], b: &'a [T], eps: T, stats: &'a mut [T], y: &'a mut [T],
     ) -> () {
-        let (width, n) = (layout.width(), T::lit(layout.width() as f64));
+        let width = layout.width();
         for (i, s) in stats.chunks_exact_mut(2).enumerate() {
             let (x, y) = (&x[i * width..(i + 1) * width], &mut y[i * width..(i + 1) * width]);
-            let mean = lanes::sum(x, |x| x) / n;
-            let var = lanes::sum(x, |x| (x - mean) * (x - mean)) / n;
+            let (mean, var) = lanes::moments(x);
             let rstd = T::ONE / (var + eps).sqrt();
             (s[0], s[1]) = (mean, var);
             let first = (row + i) % layout.groups * layout.channels;

@@ -140,11 +140,10 @@ kernel! {
         let width = w.len();
         let n = T::lit(width as f64);
         for ((x, s), y) in x.chunks_exact(width).zip(stats.chunks_exact_mut(2)).zip(y.chunks_exact_mut(width)) {
-            let mean = match center {
-                Center::Mean => lanes::sum(x, |x| x) / n,
-                Center::Zero => T::ZERO,
+            let (mean, var) = match center {
+                Center::Mean => lanes::moments(x),
+                Center::Zero => (T::ZERO, lanes::sum(x, |x| x * x) / n),
             };
-            let var = lanes::sum(x, |x| (x - mean) * (x - mean)) / n;
             let rstd = T::ONE / (var + eps).sqrt();
             (s[0], s[1]) = (mean, rstd);
             for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(w).zip(b) {
