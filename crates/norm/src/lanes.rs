@@ -47,17 +47,19 @@ pub(crate) fn sum<T: Real>(a: &[T], f: impl Fn(T) -> T) -> T {
     T::from_f64(total)
 }
 
+#[inline(always)]
+fn tail<T: Real>(sum: (T, T), a: &[T], b: &[T], f: impl Fn(T, T) -> (T, T)) -> (T, T) {
+    a.iter().zip(b).fold(sum, |sum, (&a, &b)| {
+        let (x, y) = f(a, b);
+        (sum.0 + x, sum.1 + y)
+    })
+}
+
 /// The sums of both results of `f(a, b)`.
 #[inline(always)]
 pub(crate) fn sum2<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> (T, T)) -> (T, T) {
-    let tail = |sum: (T, T), a: &[T], b: &[T]| {
-        a.iter().zip(b).fold(sum, |sum, (&a, &b)| {
-            let (x, y) = f(a, b);
-            (sum.0 + x, sum.1 + y)
-        })
-    };
     if a.len() < LANES {
-        return tail((T::ZERO, T::ZERO), a, b);
+        return tail((T::ZERO, T::ZERO), a, b, f);
     }
     let mut total = (0.0, 0.0);
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
@@ -70,19 +72,18 @@ pub(crate) fn sum2<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> (T, T)) -> (T,
                 second[l] += y;
             }
         }
-        let (x, y) = tail((tree(first), tree(second)), rest_a, rest_b);
+        let (x, y) = tail((tree(first), tree(second)), rest_a, rest_b, &f);
         total.0 += x.to_f64();
         total.1 += y.to_f64();
     }
     (T::from_f64(total.0), T::from_f64(total.1))
 }
 
-/// Mean and biased variance in two passes, of which the second takes out what rounding left in the mean of the first.
+/// Mean and biased variance: a sum for the mean, one for what rounding left in it, and one of squared distances.
 #[inline(always)]
 pub(crate) fn moments<T: Real>(x: &[T]) -> (T, T) {
     let n = T::lit(x.len() as f64);
-    let mean = sum(x, |x| x) / n;
-    let (off, squares) = sum2(x, x, |x, _| (x - mean, (x - mean) * (x - mean)));
-    let off = off / n;
-    (mean + off, (squares / n - off * off).max_nan(T::ZERO))
+    let near = sum(x, |x| x) / n;
+    let mean = near + sum(x, |x| x - near) / n;
+    (mean, sum(x, |x| (x - mean) * (x - mean)) / n)
 }

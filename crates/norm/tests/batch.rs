@@ -71,6 +71,27 @@ fn same(a: &[Vec<f64>], b: &[Vec<f64>]) {
 }
 
 #[test]
+fn plain_gradients() {
+    for shape in SHAPES {
+        let inputs = inputs(shape);
+        let (mean, var) = (random(&[shape[1]], 4), random(&[shape[1]], 5).affine(0.4, 1.0));
+        let given =
+            |v: &[Var]| batch_norm(&v[0], v.get(1), v.get(2), Some((&mean, &var)), 1e-5).unwrap().0;
+        for f in [&plain as &dyn Fn(&[Var]) -> Var, &given] {
+            gradcheck(&inputs, f);
+            gradcheck(&inputs[..1], f);
+            // Weight and bias alone, and a bias without a weight.
+            gradcheck(&inputs[1..], |v| {
+                f(&[v[0].constant(inputs[0].clone()), v[0].clone(), v[1].clone()])
+            });
+        }
+        gradcheck(&[inputs[0].clone(), inputs[2].clone()], |v| {
+            batch_norm(&v[0], None, Some(&v[1]), None, 1e-5).unwrap().0
+        });
+    }
+}
+
+#[test]
 fn masked_gradients() {
     for shape in SHAPES {
         let (mask, inputs) = (mask(shape), inputs(shape));

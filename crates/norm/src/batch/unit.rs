@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use gradus_autograd::Tensor;
-use gradus_tensor::{Real, par};
+use gradus_tensor::{Real, par, with_real};
 
 use super::{
     kernels::{self, Line, Slope},
@@ -44,7 +44,7 @@ impl Geometry {
 
     /// Channels of a unit.
     fn block(self) -> usize {
-        (UNIT / self.spatial.max(1)).max(1)
+        UNIT.div_ceil(self.spatial.max(1))
     }
 }
 
@@ -177,65 +177,58 @@ impl<T: Real> Unit<'_, T> {
         if self.masks.is_empty() { &[] } else { &self.masks[samples] }
     }
 
-    /// Cuts the samples of a large unit, calls `f` for each part with numbers to add to, and returns these in order.
-    fn pieces<R: Clone + Default + Send>(
+    /// Cuts the samples of a large unit, calls `f` for each part with numbers to add to, one a channel, and merges these
+    /// in order.
+    fn total<R: Clone + Default + Send>(
         &self,
         spatial: usize,
         f: impl Fn(Range<usize>, &mut [R]) + Sync + Send,
-    ) -> Vec<Vec<R>> {
+        merge: impl Fn(&mut R, R),
+    ) -> Vec<R> {
         let (width, n) = (self.channels.len() * spatial, self.xs.len());
+        let mut total = vec![R::default(); self.channels.len()];
         if n == 0 {
-            return vec![vec![R::default(); self.channels.len()]];
+            return total;
         }
         let samples = PIECE.div_ceil(width);
-        par::map(n.div_ceil(samples), (samples * width) as f64 * 0.15, |i| {
+        let pieces = par::map(n.div_ceil(samples), (samples * width) as f64 * 0.15, |i| {
             let mut out = vec![R::default(); self.channels.len()];
             f(i * samples..((i + 1) * samples).min(n), &mut out);
             out
-        })
+        });
+        for piece in pieces {
+            total.iter_mut().zip(piece).for_each(|(total, part)| merge(total, part));
+        }
+        total
     }
 
+    /// Moments of each channel.
     pub(crate) fn moments(&self, spatial: usize) -> Vec<Moments> {
-        let mut pieces = self
-            .pieces(spatial, |range, out| {
-                let xs = &self.xs[range.clone()];
-                if self.planes(spatial) {
-                    kernels::plane_moments(xs, self.masks(range), spatial, out);
-                } else {
-                    kernels::column_moments(xs, spatial, out);
-                }
-            })
-            .into_iter();
-        let mut total = pieces.next().unwrap_or_default();
-        for piece in pieces {
-            for (total, moments) in total.iter_mut().zip(piece) {
-                total.merge(&moments);
+        let piece = |range: Range<usize>, out: &mut [Moments]| {
+            let xs = &self.xs[range.clone()];
+            if self.planes(spatial) {
+                kernels::plane_moments(xs, self.masks(range), spatial, out);
+            } else {
+                kernels::column_moments(xs, spatial, out);
             }
-        }
-        total
+        };
+        self.total(spatial, piece, |total, part| total.merge(&part))
     }
 
+    /// Sums of `dy` and of `dy (x - mean)` over each channel.
     pub(crate) fn sums(&self, spatial: usize, means: &[T]) -> Vec<(f64, f64)> {
-        let mut pieces = self
-            .pieces(spatial, |range, out| {
-                let (xs, dys) = (&self.xs[range.clone()], &self.dys[range.clone()]);
-                if self.planes(spatial) {
-                    kernels::plane_sums(dys, xs, self.masks(range), spatial, means, out);
-                } else {
-                    kernels::column_sums(dys, xs, spatial, means, out);
-                }
-            })
-            .into_iter();
-        let mut total = pieces.next().unwrap_or_default();
-        for piece in pieces {
-            for (total, sums) in total.iter_mut().zip(piece) {
-                *total = (total.0 + sums.0, total.1 + sums.1);
+        let piece = |range: Range<usize>, out: &mut [(f64, f64)]| {
+            let (xs, dys) = (&self.xs[range.clone()], &self.dys[range.clone()]);
+            if self.planes(spatial) {
+                kernels::plane_sums(dys, xs, self.masks(range), spatial, means, out);
+            } else {
+                kernels::column_sums(dys, xs, spatial, means, out);
             }
-        }
-        total
+        };
+        self.total(spatial, piece, |total, part| *total = (total.0 + part.0, total.1 + part.1))
     }
 
-    /// Writes `f` of `from`, which are the values or the gradients of the unit.
+    /// Calls `f` for some samples and where their results belong.
     fn write(
         &mut self,
         spatial: usize,
@@ -248,6 +241,7 @@ impl<T: Real> Unit<'_, T> {
         });
     }
 
+    /// Writes lines of the values, or of the gradients.
     pub(crate) fn lines(&mut self, spatial: usize, of_gradient: bool, lines: &[Line<T>]) {
         self.write(spatial, |range, unit, ys| {
             let xs = if of_gradient { &unit.dys[range.clone()] } else { &unit.xs[range.clone()] };
@@ -259,6 +253,7 @@ impl<T: Real> Unit<'_, T> {
         });
     }
 
+    /// Writes gradients through the statistics.
     pub(crate) fn slopes(&mut self, spatial: usize, slopes: &[Slope<T>]) {
         self.write(spatial, |range, unit, dxs| {
             let (xs, dys) = (&unit.xs[range.clone()], &unit.dys[range.clone()]);
@@ -275,7 +270,7 @@ impl<T: Real> Unit<'_, T> {
 pub(crate) fn moments_of(x: &Tensor, geometry: Geometry, cuts: &[Cut]) -> Vec<Moments> {
     let (dtype, spatial) = (compute_type(x.dtype()), geometry.spatial);
     let xs = [x.contiguous().to_dtype(dtype)];
-    gradus_tensor::with_real!("BatchStats::of", dtype, T => {
+    with_real!("BatchStats::of", dtype, T => {
         let units = units::<T>(&xs, Extra::default(), geometry, cuts, &mut []);
         each(units, geometry, 0.15, |unit| unit.moments(spatial))
     })
