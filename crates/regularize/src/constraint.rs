@@ -158,8 +158,7 @@ fn scale_rows<T: FloatElement>(
 ) {
     for row in 0..rows {
         let starts = (0..outer).map(|o| (o * rows + row) * inner);
-        let squares = starts.clone().flat_map(|at| &w[at..at + inner]).map(|&w| w.to_f64().powi(2));
-        let norm = squares.sum::<f64>().sqrt();
+        let norm = starts.clone().map(|at| squares(&w[at..at + inner])).sum::<f64>().sqrt();
         if !norm.is_finite() || norm == 0.0 {
             continue;
         }
@@ -169,6 +168,19 @@ fn scale_rows<T: FloatElement>(
             }
         }
     }
+}
+
+/// The sum of squares, in independent lanes.
+fn squares<T: FloatElement>(w: &[T]) -> f64 {
+    let square = |w: T| FloatElement::to_f64(w).powi(2);
+    let (groups, rest) = w.as_chunks::<8>();
+    let mut lanes = [0.0; 8];
+    for group in groups {
+        for (lane, &w) in lanes.iter_mut().zip(group) {
+            *lane += square(w);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|&w| square(w)).sum::<f64>()
 }
 
 impl State for Constraint {
