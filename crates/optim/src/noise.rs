@@ -132,5 +132,5 @@ mod tests {
     }
 
     /// From a program of its own in Python.
-    const PINNED: [f32; 3] = [0.622_825_05, -0.727_460_96, -1.459_176_3];
+    const PINNED: [f32; 3] = [0.622_825, -0.727_461, -1.459_176_3];
 }
