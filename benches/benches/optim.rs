@@ -14,7 +14,7 @@ use gradus_optim::{
 fn step(
     c: &mut Criterion,
     name: &str,
-    (count, shape): (usize, &[usize]),
+    (count, shape): (u64, &[usize]),
     mut optimizer: impl GradientTransform,
 ) {
     let mut params: Vec<VecParam> = parameters(count, shape);
@@ -29,9 +29,9 @@ fn step(
 }
 
 /// Sixteen matrices of a small network, which fit the cache.
-const SMALL: (usize, &[usize]) = (16, &[256, 256]);
+const SMALL: (u64, &[usize]) = (16, &[256, 256]);
 /// As many parameters as a small transformer, which do not, in pieces for several threads.
-const LARGE: (usize, &[usize]) = (12, &[1792, 448]);
+const LARGE: (u64, &[usize]) = (12, &[1792, 448]);
 
 fn elementwise(c: &mut Criterion) {
     let adamw = || Adam::new(AdamConfig::adamw()).expect("the defaults");
