@@ -102,7 +102,7 @@ impl Direction for AdadeltaConfig {
     fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
         let (mean, eps) = (Mean::new(self.rho), T::Work::from_f64(self.eps));
         let [square, delta] = slot.typed();
-        out.pass2(square, delta, |g, s, a| {
+        out.pass2(square, delta, move |g, s, a| {
             *s = mean.of(*s, g * g);
             let direction = (*a + eps).sqrt() / (*s + eps).sqrt() * g;
             *a = mean.of(*a, direction * direction);

@@ -154,35 +154,42 @@ impl Rule for AdafactorConfig {
         let share = work(Float::powf(t, self.beta2_decay));
         let lerp = |old: T::Work, new: T::Work| old + share * (new - old);
         let least = work(eps1 * eps1);
-        let direction = |g: T, v: T::Work| g.load() / (if v < least { least } else { v }).sqrt();
-        let squared = |g: T, v: T::Work| direction(g, v) * direction(g, v);
+        let direction =
+            move |g: T, v: T::Work| g.load() / (if v < least { least } else { v }).sqrt();
+        let squared = move |g: T, v: T::Work| direction(g, v) * direction(g, v);
         let shrink = work(1.0 - lr * self.decay_mask.decay(self.weight_decay, site));
         // The rate for updates of this root mean square, which is bounded.
         let rate = |length: f64| {
             let rate = alpha / (length / self.d).max(1.0);
             work(if self.maximize { -rate } else { rate })
         };
-        let moved =
-            |p: T, rate: T::Work, g: T, v| T::store(shrink * p.load() - rate * direction(g, v));
+        let moved = move |p: T, rate: T::Work, g: T, v| {
+            T::store(shrink * p.load() - rate * direction(g, v))
+        };
         let [row, col, whole] = slot.typed::<T::Work, 3>();
         let Some(m) = Matrices::of(site.shape) else {
             for (v, g) in whole.iter_mut().zip(grad) {
                 *v = lerp(*v, g.load() * g.load());
             }
-            let rate = rate(rms(sum2(grad, whole, &squared)));
-            return in_pieces((value, grad, &*whole), &|(value, grad, whole): (_, &[T], &[_])| {
-                let value: &mut [T] = value;
-                for ((p, &g), &v) in value.iter_mut().zip(grad).zip(whole) {
-                    *p = moved(*p, rate, g, v);
-                }
-            });
+            let rate = rate(rms(sum2(grad, whole, squared)));
+            return in_pieces(
+                (value, grad, &*whole),
+                move |(value, grad, whole): (_, &[T], &[_])| {
+                    let value: &mut [T] = value;
+                    for ((p, &g), &v) in value.iter_mut().zip(grad).zip(whole) {
+                        *p = moved(*p, rate, g, v);
+                    }
+                },
+            );
         };
         factor(m, grad, row, col, lerp);
         // 1 / max(mean(R), eps1) of each matrix.
+        let (row, col) = (&*row, &*col);
         let mean = |r: &[T::Work]| sum1(r, |x| x) / m.rows as f64;
         let scales: Vec<_> = row.chunks(m.rows).map(|r| work(1.0 / mean(r).max(eps1))).collect();
         // The second moment of row `r` is the first of these times the second.
-        let factors = |r: usize| {
+        let scales = scales.as_slice();
+        let factors = move |r: usize| {
             let matrix = r / m.rows;
             (row[r] * scales[matrix], &col[matrix * m.cols..][..m.cols])
         };
@@ -194,7 +201,7 @@ impl Rule for AdafactorConfig {
         in_rows(
             (Rows { data: value, width: m.cols }, 0..m.batch * m.rows),
             m.cols,
-            &|(value, at): (Rows<'_, T>, core::ops::Range<usize>)| {
+            move |(value, at): (Rows<'_, T>, core::ops::Range<usize>)| {
                 for (p, r) in value.data.chunks_mut(m.cols).zip(at) {
                     let (row, col) = factors(r);
                     for ((p, &g), &c) in p.iter_mut().zip(&grad[r * m.cols..]).zip(col) {

@@ -107,7 +107,7 @@ impl Direction for AdagradConfig {
         if first {
             sum.fill(T::Work::from_f64(self.initial_accumulator_value));
         }
-        out.pass1(sum, |g, s| {
+        out.pass1(sum, move |g, s| {
             *s = *s + g * g;
             scale * (g / (s.sqrt() + eps))
         });

@@ -143,7 +143,7 @@ impl Direction for AdamConfig {
         let k = Moments::new(self.beta1, self.beta2, self.eps, slot.step);
         if self.amsgrad {
             let [m, v, max] = slot.typed();
-            out.pass3(m, v, max, |g, m, v, max| {
+            out.pass3(m, v, max, move |g, m, v, max| {
                 k.advance(m, v, g);
                 // Not `max`: a NaN has to come through.
                 if *v > *max || v.is_nan() {
@@ -153,7 +153,7 @@ impl Direction for AdamConfig {
             });
         } else {
             let [m, v] = slot.typed();
-            out.pass2(m, v, |g, m, v| {
+            out.pass2(m, v, move |g, m, v| {
                 k.advance(m, v, g);
                 k.direction(*m, *v)
             });

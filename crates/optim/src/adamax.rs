@@ -106,7 +106,7 @@ impl Direction for AdamaxConfig {
         let mean = Mean::new(self.beta1);
         let (beta2, eps) = (T::Work::from_f64(self.beta2), T::Work::from_f64(self.eps));
         let [first, max] = slot.typed();
-        out.pass2(first, max, |g, m, u| {
+        out.pass2(first, max, move |g, m, u| {
             *m = mean.of(*m, g);
             let (old, new) = (beta2 * *u, g.abs() + eps);
             // Not `max`: a NaN has to come through.

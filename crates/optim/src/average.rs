@@ -277,7 +277,7 @@ pub(crate) fn update(
     fn take_in<T: Value>(averages: &mut [Average], decays: &[f64], at: usize, values: &[T]) {
         let averages =
             averages.iter_mut().map(|a| T::Work::typed(&mut a.entries[at].values)).collect();
-        in_pieces(Strand { averages, values }, &|strand: Strand<'_, T>| strand.take_in(decays));
+        in_pieces(Strand { averages, values }, |strand: Strand<'_, T>| strand.take_in(decays));
     }
 
     let Some(first) = averages.first() else { return Ok(()) };

@@ -67,7 +67,7 @@ impl Rule for RowMeans {
             return;
         }
         let width: usize = inner.iter().product();
-        in_rows(Rows { data: grad, width }, width, &|rows: Rows<'_, T>| {
+        in_rows(Rows { data: grad, width }, width, move |rows: Rows<'_, T>| {
             for row in rows.data.chunks_mut(width) {
                 let mean = sum1(row, T::load) / width as f64;
                 let mean = T::Work::from_f64(mean);

@@ -100,19 +100,20 @@ impl Rule for LambConfig {
         let k = Moments::<T::Work>::new(self.beta1, self.beta2, self.eps, slot.step);
         let decay = T::Work::from_f64(self.decay_mask.decay(self.weight_decay, site));
         let [m, v] = slot.typed::<T::Work, 2>();
-        in_pieces((&*grad, &mut *m, &mut *v), &|(grad, m, v): (&[T], _, _)| {
+        in_pieces((&*grad, &mut *m, &mut *v), move |(grad, m, v): (&[T], _, _)| {
             for ((g, m), v) in grad.iter().zip::<&mut [_]>(m).zip::<&mut [_]>(v) {
                 k.advance(m, v, g.load());
             }
         });
         let (m, v) = (&*m, &*v);
-        let direction = |m: T::Work, v: T::Work, p: T::Work| decayed(k.direction(m, v), decay, p);
+        let direction =
+            move |m: T::Work, v: T::Work, p: T::Work| decayed(k.direction(m, v), decay, p);
         let squared = |x: T::Work| x * x;
         let param = sum1(value, |p| squared(p.load()));
         let length = sum3(m, v, value, |m, v, p| squared(direction(m, v, p.load())));
         let ratio = T::Work::from_f64(trust_ratio(1.0, param, length, 0.0));
         let around = Around::new(lr, false, 0.0, false);
-        in_pieces((value, m, v), &|(value, m, v): (&mut [T], &[_], &[_])| {
+        in_pieces((value, m, v), move |(value, m, v): (&mut [T], &[_], &[_])| {
             for ((p, &m), &v) in value.iter_mut().zip(m).zip(v) {
                 let x = p.load();
                 *p = T::store(around.moved(x, ratio * direction(m, v, x)));

@@ -97,7 +97,7 @@ impl Direction for LionConfig {
     fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
         let (direction, kept) = (Mean::new(self.beta1), Mean::new(self.beta2));
         let [momentum] = slot.typed();
-        out.pass1(momentum, |g, m| {
+        out.pass1(momentum, move |g, m| {
             let u = sign(direction.of(*m, g));
             *m = kept.of(*m, g);
             u

@@ -126,7 +126,7 @@ impl Rule for LookaheadConfig {
         // Written from the fast weights, so that an alpha of 1 gives exactly those.
         let rest = T::Work::from_f64(1.0 - self.alpha);
         let [slow] = slot.typed::<T::Work, 1>();
-        in_pieces((slow, value), &|(slow, fast): (&mut [T::Work], &mut [T])| {
+        in_pieces((slow, value), |(slow, fast): (&mut [T::Work], &mut [T])| {
             for (slow, fast) in slow.iter_mut().zip(fast) {
                 let f = fast.load();
                 *slow = f - rest * (f - *slow);

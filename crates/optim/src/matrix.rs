@@ -24,25 +24,29 @@ pub(crate) fn add_product<W: Work>(out: &mut [W], a: &[W], b: &[W], inner: usize
         pack(&mut packed, &b[start * cols..][..depth * cols], cols);
         let rows = out.len() / cols;
         let piece = PIECE / (depth * cols);
-        in_pieces_of(piece, (Rows { data: &mut *out, width: cols }, 0..rows), &|(out, at)| {
-            let (out, at): (Rows<'_, W>, core::ops::Range<usize>) = (out, at);
-            for (out, row) in out.data.chunks_mut(TALL * cols).zip(at.step_by(TALL)) {
-                let a: [&[W]; TALL] = core::array::from_fn(|r| {
-                    // Beyond the last row its numbers serve once more, and their sums are dropped.
-                    let row = row + r.min(out.len() / cols - 1);
-                    &a[row * inner + start..][..depth]
-                });
-                for (strip, first) in packed.chunks(depth * STRIP).zip((0..cols).step_by(STRIP)) {
-                    let sums = tile(a, strip);
-                    let width = STRIP.min(cols - first);
-                    for (out, sums) in out.chunks_mut(cols).zip(sums) {
-                        for (o, s) in out[first..][..width].iter_mut().zip(sums) {
-                            *o = *o + s;
+        in_pieces_of(
+            piece,
+            (Rows { data: &mut *out, width: cols }, 0..rows),
+            |(out, at): (Rows<'_, W>, core::ops::Range<usize>)| {
+                for (out, row) in out.data.chunks_mut(TALL * cols).zip(at.step_by(TALL)) {
+                    let a: [&[W]; TALL] = core::array::from_fn(|r| {
+                        // Beyond the last row its numbers serve once more, and their sums are dropped.
+                        let row = row + r.min(out.len() / cols - 1);
+                        &a[row * inner + start..][..depth]
+                    });
+                    for (strip, first) in packed.chunks(depth * STRIP).zip((0..cols).step_by(STRIP))
+                    {
+                        let sums = tile(a, strip);
+                        let width = STRIP.min(cols - first);
+                        for (out, sums) in out.chunks_mut(cols).zip(sums) {
+                            for (o, s) in out[first..][..width].iter_mut().zip(sums) {
+                                *o = *o + s;
+                            }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
     }
 }
 

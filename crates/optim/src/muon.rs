@@ -165,7 +165,7 @@ impl Direction for MuonConfig {
         let x = self.orthogonalized(wide, rows.min(cols), rows.max(cols));
         let mut x = if rows > cols { transposed(&x, cols, rows) } else { x };
         let scale = T::Work::from_f64(self.scale.factor(rows, cols));
-        out.pass1(&mut x, |_, x| scale * *x);
+        out.pass1(&mut x, move |_, x| scale * *x);
     }
 }
 

@@ -133,7 +133,7 @@ impl Direction for NAdamConfig {
         *product = if t == 1 { mu } else { *product * mu };
         let grad_share = T::Work::from_f64((1.0 - mu) / (1.0 - *product));
         let mean_share = T::Work::from_f64(mu_next / (1.0 - *product * mu_next));
-        out.pass2(T::Work::typed(mean), T::Work::typed(square), |g, m, v| {
+        out.pass2(T::Work::typed(mean), T::Work::typed(square), move |g, m, v| {
             k.advance(m, v, g);
             (grad_share * g + mean_share * *m) / k.root(*v)
         });

@@ -79,16 +79,16 @@ macro_rules! passes {
             pub(crate) fn $pass(
                 self,
                 $($state: &mut [T::Work],)*
-                direction: impl Fn(T::Work, $(element!($state, T::Work)),*) -> T::Work + Sync,
+                direction: impl Fn(T::Work, $(element!($state, T::Work)),*) -> T::Work + Copy + Send + Sync,
             ) {
                 match self {
                     Self::Gradient(grad) => {
-                        in_pieces((grad, $($state,)*), &|(grad, $($state,)*)| {
+                        in_pieces((grad, $($state,)*), move |(grad, $($state,)*)| {
                             rewrite::$pass(grad, $($state,)* &direction)
                         });
                     }
                     Self::Value { value, grad, around } => {
-                        in_pieces((value, grad, $($state,)*), &|(value, grad, $($state,)*)| {
+                        in_pieces((value, grad, $($state,)*), move |(value, grad, $($state,)*)| {
                             apply::$pass(around, value, grad, $($state,)* &direction)
                         });
                     }

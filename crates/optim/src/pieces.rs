@@ -74,24 +74,25 @@ macro_rules! tuples {
 }
 tuples! { (A) (A B) (A B C) (A B C D) (A B C D E) }
 
-/// `work` on the elements of all slices; piece by piece, with the feature `rayon` by any threads.
-pub(crate) fn in_pieces<C: Cut>(all: C, work: &(impl Fn(C) + Sync)) {
+/// `work` on the elements of all slices, piece by piece; with the feature `rayon` by any threads. Let `work` own the
+/// numbers that it uses (`move`): each piece gets a copy of them, which stays in registers.
+pub(crate) fn in_pieces<C: Cut>(all: C, work: impl Fn(C) + Copy + Send + Sync) {
     in_pieces_of(PIECE, all, work);
 }
 
 /// The same for rows of `width` elements.
-pub(crate) fn in_rows<C: Cut>(all: C, width: usize, work: &(impl Fn(C) + Sync)) {
+pub(crate) fn in_rows<C: Cut>(all: C, width: usize, work: impl Fn(C) + Copy + Send + Sync) {
     in_pieces_of(PIECE / width.max(1), all, work);
 }
 
 /// The same with at most `piece` elements each, or 32. All pieces but the first start at a multiple of 16.
-pub(crate) fn in_pieces_of<C: Cut>(piece: usize, all: C, work: &(impl Fn(C) + Sync)) {
+pub(crate) fn in_pieces_of<C: Cut>(piece: usize, all: C, work: impl Fn(C) + Copy + Send + Sync) {
     if all.len() <= piece.max(32) {
         return work(all);
     }
     let mid = (all.len() / 2).next_multiple_of(16);
     let (a, b) = all.cut_at(mid);
-    join(|| in_pieces_of(piece, a, work), || in_pieces_of(piece, b, work));
+    join(move || in_pieces_of(piece, a, work), move || in_pieces_of(piece, b, work));
 }
 
 #[cfg(feature = "rayon")]
@@ -115,7 +116,7 @@ mod tests {
     fn every_element_has_its_turn_once() {
         for len in [0, 1, 31, 33, 100, 1001] {
             let (mut x, y) = (vec![0usize; len], vec![1usize; len]);
-            in_pieces_of(32, (x.as_mut_slice(), y.as_slice(), 0..len), &|(x, y, at)| {
+            in_pieces_of(32, (x.as_mut_slice(), y.as_slice(), 0..len), |(x, y, at)| {
                 assert!(x.len() == y.len() && at.start.is_multiple_of(16));
                 for ((x, y), i) in x.iter_mut().zip(y).zip(at) {
                     *x += y + i;
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn rows_are_cut_between_them() {
         let mut data = vec![0usize; 300];
-        in_pieces_of(32, (Rows { data: &mut data, width: 3 }, 0..100), &|(rows, at)| {
+        in_pieces_of(32, (Rows { data: &mut data, width: 3 }, 0..100), |(rows, at)| {
             for (row, i) in rows.data.chunks_mut(3).zip(at) {
                 row.fill(i);
             }

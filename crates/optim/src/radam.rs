@@ -129,7 +129,7 @@ impl Direction for RAdamConfig {
         let (first, second) = (Mean::new(self.beta1), Mean::new(self.beta2));
         let eps = T::Work::from_f64(self.eps);
         let [mean, square] = slot.typed();
-        out.pass2(mean, square, |g, m, v| {
+        out.pass2(mean, square, move |g, m, v| {
             *m = first.of(*m, g);
             *v = second.of(*v, g * g);
             match adaptive {

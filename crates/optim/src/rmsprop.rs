@@ -120,11 +120,11 @@ impl Direction for RmsPropConfig {
     fn send<T: Value>(&self, out: Out<'_, T>, _shape: &[usize], slot: &mut Slot) {
         let (mean, zero) = (Mean::new(self.alpha), T::Work::from_f64(0.0));
         let (eps, momentum) = (T::Work::from_f64(self.eps), T::Work::from_f64(self.momentum));
-        let plain = |g: T::Work, v: &mut T::Work| {
+        let plain = move |g: T::Work, v: &mut T::Work| {
             *v = mean.of(*v, g * g);
             g / (v.sqrt() + eps)
         };
-        let centered = |g: T::Work, v: &mut T::Work, a: &mut T::Work| {
+        let centered = move |g: T::Work, v: &mut T::Work, a: &mut T::Work| {
             *v = mean.of(*v, g * g);
             *a = mean.of(*a, g);
             let variance = *v - *a * *a;
@@ -132,7 +132,7 @@ impl Direction for RmsPropConfig {
             let variance = if variance < zero { zero } else { variance };
             g / (variance.sqrt() + eps)
         };
-        let carried = |d: T::Work, b: &mut T::Work| {
+        let carried = move |d: T::Work, b: &mut T::Work| {
             *b = momentum * *b + d;
             *b
         };
@@ -147,11 +147,11 @@ impl Direction for RmsPropConfig {
             }
             (false, true) => {
                 let [v, b] = slot.typed();
-                out.pass2(v, b, |g, v, b| carried(plain(g, v), b));
+                out.pass2(v, b, move |g, v, b| carried(plain(g, v), b));
             }
             (true, true) => {
                 let [v, a, b] = slot.typed();
-                out.pass3(v, a, b, |g, v, a, b| carried(centered(g, v, a), b));
+                out.pass3(v, a, b, move |g, v, a, b| carried(centered(g, v, a), b));
             }
         }
     }

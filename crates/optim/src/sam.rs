@@ -236,7 +236,7 @@ impl SamConfig {
 
     fn ascend<T: Value>(&self, scale: f64, p: &mut [T], g: &[T]) {
         // In f64 until the sum: small gradients have scales that are out of the range of f32.
-        in_pieces((p, g), &|(p, g): (&mut [T], &[T])| {
+        in_pieces((p, g), |(p, g): (&mut [T], &[T])| {
             for (p, &g) in p.iter_mut().zip(g) {
                 let step = self.size(FloatElement::to_f64(*p)) * self.scaled(*p, g) * scale;
                 *p = T::store(p.load() + T::Work::from_f64(step));

@@ -206,7 +206,7 @@ impl Rule for ScheduleFreeConfig {
         let rate = work(self.warmed(lr, t - 1));
         let decay = work(self.decay_mask.decay(self.weight_decay, site));
         let (average, train) = (Mean::new(1.0 - share), Mean::new(self.beta1));
-        let moved = |p: &mut T, direction: T::Work, z: &mut T::Work, x: &mut T::Work| {
+        let moved = move |p: &mut T, direction: T::Work, z: &mut T::Work, x: &mut T::Work| {
             *z = *z - rate * (direction + decay * p.load());
             *x = average.of(*x, *z);
             *p = T::store(train.of(*x, *z));
@@ -217,7 +217,7 @@ impl Rule for ScheduleFreeConfig {
             let correction = work(1.0 / Float::sqrt(bias(self.beta2, t)));
             let eps = work(self.eps);
             let square = T::Work::typed(square);
-            in_pieces((value, grad, z, x, square), &|(p, g, z, x, v): (_, &[T], _, _, _)| {
+            in_pieces((value, grad, z, x, square), move |(p, g, z, x, v): (_, &[T], _, _, _)| {
                 let (p, z, x, v): (&mut [T], &mut [_], &mut [_], &mut [_]) = (p, z, x, v);
                 for ((((p, g), z), x), v) in p.iter_mut().zip(g).zip(z).zip(x).zip(v) {
                     let g = g.load();
@@ -226,7 +226,7 @@ impl Rule for ScheduleFreeConfig {
                 }
             });
         } else {
-            in_pieces((value, grad, z, x), &|(p, g, z, x): (_, &[T], _, _)| {
+            in_pieces((value, grad, z, x), move |(p, g, z, x): (_, &[T], _, _)| {
                 let (p, z, x): (&mut [T], &mut [_], &mut [_]) = (p, z, x);
                 for (((p, g), z), x) in p.iter_mut().zip(g).zip(z).zip(x) {
                     moved(p, g.load(), z, x);

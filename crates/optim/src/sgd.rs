@@ -126,7 +126,7 @@ impl Direction for SgdConfig {
         let enter = T::Work::from_f64(if slot.step == 1 { 1.0 } else { 1.0 - self.dampening });
         let nesterov = self.nesterov;
         let [buffer] = slot.typed();
-        out.pass1(buffer, |g, b| {
+        out.pass1(buffer, move |g, b| {
             *b = momentum * *b + enter * g;
             if nesterov { g + momentum * *b } else { *b }
         });

@@ -60,7 +60,7 @@ impl Rule for Factor {
 
     fn update<T: Value>(&self, turn: Turn<'_, T>) {
         let factor = T::Work::from_f64(self.0);
-        Out::Gradient(turn.grad).pass0(|g| factor * g);
+        Out::Gradient(turn.grad).pass0(move |g| factor * g);
     }
 }
 
@@ -170,12 +170,11 @@ impl Rule for Decay {
         let decay = T::Work::from_f64(self.mask.decay(self.weight_decay, site));
         let zero = T::Work::from_f64(0.0);
         let cautious = self.cautious;
-        in_pieces((grad, &*value), &|(grad, value): (&mut [T], &[T])| {
+        in_pieces((grad, &*value), move |(grad, value): (&mut [T], &[T])| {
             for (g, p) in grad.iter_mut().zip(value) {
                 let (u, p) = (g.load(), p.load());
-                if !(cautious && u * p < zero) {
-                    *g = T::store(decayed(u, decay, p));
-                }
+                let decays = !(cautious && u * p < zero);
+                *g = if decays { T::store(decayed(u, decay, p)) } else { *g };
             }
         });
     }

@@ -61,7 +61,7 @@ impl Rule for Ratio {
         let squares = |x: &[T]| sum1(x, |x| x.load() * x.load());
         let ratio = trust_ratio(self.coefficient, squares(value), squares(grad), self.eps);
         let ratio = T::Work::from_f64(ratio);
-        Out::Gradient(grad).pass0(|u| ratio * u);
+        Out::Gradient(grad).pass0(move |u| ratio * u);
     }
 }
 

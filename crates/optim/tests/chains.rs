@@ -1,11 +1,10 @@
 //! A fused optimizer and its chain are the same numbers.
 
-use gradus_core::{FloatElement, GradientTransform, ParamKind, Parameters, VecParam, bf16};
-use gradus_optim::{
-    Adadelta, AdadeltaConfig, Adagrad, AdagradConfig, Adam, AdamConfig, Adamax, AdamaxConfig,
-    Chain, DecayMask, Lamb, LambConfig, Lion, LionConfig, Muon, MuonConfig, NAdam, NAdamConfig,
-    OptimError, RAdam, RAdamConfig, RmsProp, RmsPropConfig, Sgd, SgdConfig,
+use gradus_core::{
+    FloatElement, GradientTransform, ParamKind, ParamMut, Parameters, State, StepError, VecParam,
+    bf16,
 };
+use gradus_optim::*;
 use proptest::prelude::*;
 
 type Pair = (Box<dyn GradientTransform>, Chain);
@@ -28,7 +27,9 @@ macro_rules! pairs {
 
 const MASK: DecayMask = DecayMask::NoNormOrBias;
 
-const PAIRS: &[(&str, fn() -> Pair)] = pairs! {
+type Row = (&'static str, fn() -> Pair);
+
+const PAIRS: &[Row] = pairs! {
     "sgd": Sgd, SgdConfig::new();
     "sgd decay": Sgd, SgdConfig::new().with_weight_decay(0.1).with_decay_mask(MASK).with_maximize(true);
     "momentum": Sgd, SgdConfig::new().with_momentum(0.9).with_dampening(0.3).with_weight_decay(0.1);
@@ -67,13 +68,23 @@ where
     Vec<VecParam<T>>: Parameters,
 {
     let mut params = params::<T>();
+    go_on(rule, &mut params, steps);
+    params.iter().flat_map(|p| p.value.iter().map(|x| FloatElement::to_f64(*x))).collect()
+}
+
+fn go_on<T: FloatElement>(
+    rule: &mut dyn GradientTransform,
+    params: &mut Vec<VecParam<T>>,
+    steps: &[Vec<f64>],
+) where
+    Vec<VecParam<T>>: Parameters,
+{
     for (t, grads) in steps.iter().enumerate() {
         let cast = |g: &[f64]| Some(g.iter().map(|&g| T::from_f64(g)).collect());
         params[0].grad = cast(&grads[..6]);
         params[1].grad = cast(&grads[6..]);
-        rule.step(0.1 / (t + 1) as f64, &mut params).unwrap();
+        rule.step(0.1 / (t + 1) as f64, params).unwrap();
     }
-    params.iter().flat_map(|p| p.value.iter().map(|x| FloatElement::to_f64(*x))).collect()
 }
 
 proptest! {
@@ -87,6 +98,60 @@ proptest! {
         let (mut fused, mut chain) = PAIRS[kind].1();
         prop_assert_eq!(run::<f64>(&mut *fused, &steps), run::<f64>(&mut chain, &steps), "{}", PAIRS[kind].0);
     }
+}
+
+#[test]
+fn a_restored_chain_goes_on_to_the_bit() {
+    let steps: Vec<Vec<f64>> =
+        (0..3).map(|t| (0..9).map(|i| ((t * 9 + i) as f64 * 0.7).cos()).collect()).collect();
+    for (name, make) in PAIRS {
+        let (mut p, mut whole) = (params::<f32>(), make().1);
+        go_on(&mut whole, &mut p, &steps);
+        go_on(&mut whole, &mut p, &steps);
+        let (mut q, mut first, mut second) = (params::<f32>(), make().1, make().1);
+        go_on(&mut first, &mut q, &steps);
+        second.load_state(&first.save_state()).unwrap();
+        go_on(&mut second, &mut q, &steps);
+        assert_eq!(p, q, "{name}");
+        assert_eq!(whole.save_state(), second.save_state(), "{name}");
+    }
+}
+
+/// Gradients without their parameters.
+struct Alone(Vec<f32>);
+impl Parameters for Alone {
+    fn visit(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        f(ParamMut {
+            name: "g",
+            shape: &[self.0.len()],
+            kind: ParamKind::Weight,
+            value: None,
+            grad: Some(self.0.as_mut_slice().into()),
+        });
+    }
+}
+
+#[test]
+fn stages_that_scale_need_no_values_and_stages_that_move_them_do() {
+    let mut grads = Alone(vec![4.0, -0.5]);
+    ScaleByAdam::new(AdamConfig::adam()).unwrap().step(0.1, &mut grads).unwrap();
+    assert!((grads.0[0] - 1.0).abs() < 1e-6 && (grads.0[1] + 1.0).abs() < 1e-6, "{:?}", grads.0);
+    ScaleBySign::new().step(0.1, &mut grads).unwrap();
+    Scale::new(0.5).unwrap().step(0.1, &mut grads).unwrap();
+    assert_eq!(grads.0, [0.5, -0.5]);
+    let missing = Err(StepError::MissingValue { name: "g".into() });
+    assert_eq!(ApplyUpdates::new().step(0.1, &mut grads), missing);
+    let mut decay = AddDecayedWeights::new(0.1, DecayMask::All).unwrap();
+    assert_eq!(decay.step(0.1, &mut grads), missing);
+    assert_eq!(grads.0, [0.5, -0.5]);
+}
+
+#[test]
+fn bad_stages_are_refused() {
+    assert!(Scale::new(f64::NAN).is_err());
+    assert!(AddDecayedWeights::new(-0.1, DecayMask::All).is_err());
+    assert!(ApplyUpdates::decoupled(f64::INFINITY, DecayMask::All).is_err());
+    assert!(AddNoise::new(-1.0, 0.5, 0).is_err() && AddNoise::new(1.0, f64::NAN, 0).is_err());
 }
 
 /// Each update is rounded to 8 bits between stages: a share of 2^-8 of how far the values went, and the value's own
