@@ -6,6 +6,8 @@ use gradus_core::{
     FloatElement, GradientTransform, Parameters, SliceMut, State, StateDict, StateError, StepError,
 };
 
+use gradus_kernel::kernel;
+
 use crate::{
     ClipError, GradNorm, NormType, OnNonFinite,
     error::{check, check_bound},
@@ -209,11 +211,8 @@ pub(crate) fn coefficient(norm: f64, max_norm: f64) -> f64 {
 /// Multiplies every element.
 pub(crate) fn scale(grad: SliceMut<'_>, coefficient: f64) {
     match grad {
-        SliceMut::F32(g) => {
-            let coefficient = coefficient as f32;
-            pieces::change(g, |x| *x *= coefficient);
-        }
-        SliceMut::F64(g) => pieces::change(g, |x| *x *= coefficient),
+        SliceMut::F32(g) => pieces::change(g, |g| times(g, coefficient as f32)),
+        SliceMut::F64(g) => pieces::change(g, |g| times(g, coefficient)),
         SliceMut::F16(g) => scale_half(g, coefficient as f32),
         SliceMut::BF16(g) => scale_half(g, coefficient as f32),
     }
@@ -249,7 +248,19 @@ pub(crate) fn no_state(state: &StateDict) -> Result<(), StateError> {
 }
 
 fn scale_half<T: FloatElement>(g: &mut [T], coefficient: f32) {
-    pieces::change(g, |x| *x = T::from_f32(FloatElement::to_f32(*x) * coefficient));
+    pieces::change(g, |g| {
+        for x in g {
+            *x = T::from_f32(FloatElement::to_f32(*x) * coefficient);
+        }
+    });
+}
+
+kernel! {
+    fn times['a, T: FloatElement]['a, T](g: &'a mut [T], coefficient: T) -> () {
+        for x in g {
+            *x = *x * coefficient;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,38 +1,33 @@
 //! Long slices cut into pieces, which a thread pool may share out.
 
+use gradus_kernel::par;
+
 use crate::sums::Sums;
 
 /// Elements of a piece. What is found in one depends on it alone, and pieces are added in their order, whoever
 /// looked at them: the bits are the same with and without the pool, for any number of threads.
 const PIECE: usize = 1 << 16;
 
-/// Elements from which on a slice is worth a fork, which costs as much as 2^15 to 2^17 of them.
-#[cfg(feature = "rayon")]
-const WORTH_A_FORK: usize = 1 << 18;
+/// Nanoseconds that an element takes, most of them for its way from memory.
+const NS: f64 = 0.2;
 
 /// The sum of what `find` finds in the pieces.
-pub(crate) fn sum<T: Sync>(slice: &[T], find: impl Fn(&[T]) -> Sums + Sync) -> Sums {
+pub(crate) fn sum<T: Sync>(slice: &[T], find: impl Fn(&[T]) -> Sums + Sync + Send) -> Sums {
     let mut total = Sums::default();
-    #[cfg(feature = "rayon")]
-    if slice.len() >= WORTH_A_FORK {
-        use rayon::prelude::*;
-        let each: alloc::vec::Vec<Sums> = slice.par_chunks(PIECE).map(&find).collect();
-        each.into_iter().for_each(|found| total.add(found));
+    if slice.len() <= PIECE {
+        total.add(find(slice));
         return total;
     }
-    slice.chunks(PIECE).for_each(|piece| total.add(find(piece)));
+    let piece = |i: usize| find(&slice[i * PIECE..slice.len().min((i + 1) * PIECE)]);
+    for found in par::map(slice.len().div_ceil(PIECE), PIECE as f64 * NS, piece) {
+        total.add(found);
+    }
     total
 }
 
-/// Changes every element by itself.
-pub(crate) fn change<T: Send>(slice: &mut [T], change: impl Fn(&mut T) + Sync) {
-    #[cfg(feature = "rayon")]
-    if slice.len() >= WORTH_A_FORK {
-        use rayon::prelude::*;
-        slice.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(&change));
-        return;
-    }
-    slice.iter_mut().for_each(change);
+/// Changes every element by itself, piece by piece.
+pub(crate) fn change<T: Send>(slice: &mut [T], change: impl Fn(&mut [T]) + Sync + Send) {
+    par::for_each_mut(slice, 1, NS, |_, piece| change(piece));
 }
 
 #[cfg(test)]
@@ -89,12 +84,19 @@ mod tests {
 
     #[cfg(feature = "rayon")]
     #[test]
-    fn any_number_of_threads_gives_the_same_bits() {
+    fn any_number_of_threads_and_instruction_set_gives_the_same_bits() {
+        use gradus_kernel::simd::{self, Level};
+
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| (clipped::<f32>(NormType::L2), clipped::<f64>(NormType::L1)))
         };
         let one = on(1);
         assert!([2, 3, 7].map(on).iter().all(|many| *many == one));
+        for level in [Level::Portable, Level::Avx2] {
+            simd::force(level);
+            assert!(on(1) == one, "{level:?}");
+        }
+        simd::force(simd::detected());
     }
 }

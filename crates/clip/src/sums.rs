@@ -2,6 +2,7 @@
 //! elements are not finite.
 
 use gradus_core::{FloatElement, SliceMut, bf16, f16};
+use gradus_kernel::kernel;
 use num_traits::Float;
 
 use crate::{NormType, pieces};
@@ -110,25 +111,26 @@ fn reduce<T: FloatElement>(block: &[T], term: impl Fn(T) -> T) -> (f64, f64) {
     (sum[0], FloatElement::to_f64(max[0]))
 }
 
-/// The same lane by lane, which the compiler maps to vectors. Not inlined, so that what comes after the loop does not
-/// decide how wide they are.
-#[inline(never)]
-fn lanes<T: FloatElement>(block: &[T], term: impl Fn(T) -> T) -> ([T; LANES], [T; LANES]) {
-    let (mut sum, mut max) = ([T::zero(); LANES], [T::zero(); LANES]);
-    let (whole, rest) = block.as_chunks::<LANES>();
-    for chunk in whole {
-        for l in 0..LANES {
-            let x = chunk[l].abs();
+kernel! {
+    /// The same lane by lane, which the compiler maps to vectors. A function of its own, so that what comes after the
+    /// loop does not decide how wide they are.
+    fn lanes['a, T: FloatElement, F: Fn(T) -> T]['a, T, F](block: &'a [T], term: F) -> ([T; LANES], [T; LANES]) {
+        let (mut sum, mut max) = ([T::zero(); LANES], [T::zero(); LANES]);
+        let (whole, rest) = block.as_chunks::<LANES>();
+        for chunk in whole {
+            for l in 0..LANES {
+                let x = chunk[l].abs();
+                sum[l] = sum[l] + term(x);
+                max[l] = if x > max[l] { x } else { max[l] };
+            }
+        }
+        for (l, x) in rest.iter().enumerate() {
+            let x = x.abs();
             sum[l] = sum[l] + term(x);
             max[l] = if x > max[l] { x } else { max[l] };
         }
+        (sum, max)
     }
-    for (l, x) in rest.iter().enumerate() {
-        let x = x.abs();
-        sum[l] = sum[l] + term(x);
-        max[l] = if x > max[l] { x } else { max[l] };
-    }
-    (sum, max)
 }
 
 /// The same in f64, telling NaN and infinities apart.

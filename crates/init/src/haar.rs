@@ -3,6 +3,7 @@
 use alloc::{vec, vec::Vec};
 
 use gradus_core::RngStream;
+use gradus_kernel::{kernel, par};
 use num_traits::Float;
 
 use crate::lanes::{Groups, Normals};
@@ -38,7 +39,7 @@ impl Haar {
             .map(|(p, signs)| Panel::new(p * PANEL, rows, padded, stream, signs))
             .collect();
         let mut tiles = vec![0.0; padded * cols.next_multiple_of(TILE)];
-        let fill = |(t, tile): (usize, &mut [f64])| {
+        let fill = |t: usize, tile: &mut [f64]| {
             let first = t * TILE;
             for (k, &sign) in signs.iter().enumerate().skip(first).take(TILE) {
                 tile[k * TILE + k - first] = sign;
@@ -49,13 +50,9 @@ impl Haar {
             }
         };
         let size = (padded * TILE).max(1);
-        #[cfg(feature = "rayon")]
-        {
-            use rayon::prelude::*;
-            tiles.par_chunks_mut(size).enumerate().for_each(fill);
-        }
-        #[cfg(not(feature = "rayon"))]
-        tiles.chunks_mut(size).enumerate().for_each(fill);
+        // Two multiplications and additions for each row of each reflection.
+        let ns = (padded * TILE * cols) as f64 * 0.5;
+        par::map_chunks(&mut tiles, size, ns, fill);
         Self { rows: padded, tiles }
     }
 
@@ -117,10 +114,16 @@ impl Panel {
 
     /// Replaces `q`, rows of `TILE`, by its product with the reflections.
     fn apply(&self, q: &mut [f64]) {
+        apply(self, q);
+    }
+}
+
+kernel! {
+    fn apply['a]['a](panel: &'a Panel, q: &'a mut [f64]) -> () {
         /// Rows that stay in the innermost cache for all columns of `V`.
         const ROWS: usize = 64;
         let mut y = [[0.0; TILE]; PANEL];
-        for (v, q) in self.v.chunks(ROWS).zip(q.chunks(ROWS * TILE)) {
+        for (v, q) in panel.v.chunks(ROWS).zip(q.chunks(ROWS * TILE)) {
             for (j, y) in y.iter_mut().enumerate() {
                 let mut sum = *y;
                 for (v, q) in v.iter().zip(q.chunks_exact(TILE)) {
@@ -132,14 +135,14 @@ impl Panel {
             }
         }
         let mut z = [[0.0; TILE]; PANEL];
-        for (z, t) in z.iter_mut().zip(&self.t) {
+        for (z, t) in z.iter_mut().zip(&panel.t) {
             for (&t, y) in t.iter().zip(&y) {
                 for (z, y) in z.iter_mut().zip(y) {
                     *z += t * y;
                 }
             }
         }
-        for (v, q) in self.v.iter().zip(q.chunks_exact_mut(TILE)) {
+        for (v, q) in panel.v.iter().zip(q.chunks_exact_mut(TILE)) {
             let mut row: [f64; TILE] = core::array::from_fn(|l| q[l]);
             for (&v, z) in v.iter().zip(&z) {
                 for (row, z) in row.iter_mut().zip(z) {

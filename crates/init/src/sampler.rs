@@ -1,6 +1,7 @@
 //! Drawing elements that do not depend on one another.
 
 use gradus_core::{FloatElement, RngStream, hash_name};
+use gradus_kernel::{kernel, par};
 
 use crate::{
     Distribution,
@@ -11,8 +12,7 @@ use crate::{
 /// The elements of one parameter, each a function of (seed, name, its index) alone: any piece can be drawn by
 /// itself, on any thread. [`Init::sampler`](crate::Init::sampler) makes it.
 ///
-/// Everything in it is inlined and becomes vector code; a crate that compiles its loops for several
-/// instruction sets can call it from one. Pieces that begin at multiples of 64 cost least.
+/// Pieces that begin at multiples of 64 cost least.
 ///
 /// ```
 /// use gradus_init::Init;
@@ -68,30 +68,27 @@ impl Sampler {
     }
 
     /// Fills `out` with the elements from number `first` on.
-    #[inline(always)]
     pub fn fill_range<T: FloatElement>(&self, first: usize, out: &mut [T]) {
-        match &self.draw {
-            Draw::Constant(value) => out.fill(T::from_f64(*value)),
-            Draw::Uniform(draw) => draw.fill_range(first, out),
-            Draw::Centred(draw) => draw.fill_range(first, out),
-            Draw::Normal(draw) => draw.fill_range(first, out),
-            Draw::Cut(draw) => draw.fill_range(first, out),
+        match self.draw {
+            Draw::Constant(value) => out.fill(T::from_f64(value)),
+            Draw::Uniform(draw) => fill(draw, first, out),
+            Draw::Centred(draw) => fill(draw, first, out),
+            Draw::Normal(draw) => fill(draw, first, out),
+            Draw::Cut(draw) => fill(draw, first, out),
         }
     }
 
     /// Fills `out`, which is the whole parameter, on all threads where that is worth it.
     pub(crate) fn fill<T: FloatElement>(&self, out: &mut [T]) {
-        #[cfg(feature = "rayon")]
-        {
-            use rayon::prelude::*;
-            /// About 50 microseconds of work.
-            const PIECE: usize = 1 << 15;
-            if out.len() > PIECE && rayon::current_num_threads() > 1 {
-                let pieces = out.par_chunks_mut(PIECE).enumerate();
-                return pieces.for_each(|(i, piece)| self.fill_range(i * PIECE, piece));
-            }
-        }
-        self.fill_range(0, out);
+        /// Nanoseconds that a group of elements takes.
+        const NS: f64 = 64.0;
+        par::for_each_mut(out, GROUP, NS, |group, piece| self.fill_range(group * GROUP, piece));
+    }
+}
+
+kernel! {
+    fn fill['a, T: FloatElement, D: Groups<T>]['a, T, D](draw: D, first: usize, out: &'a mut [T]) -> () {
+        draw.fill_range(first, out);
     }
 }
 

@@ -1,9 +1,10 @@
-//! Threads change nothing.
+//! Threads and instruction sets change nothing.
 
 #![cfg(feature = "rayon")]
 
 use gradus_core::{FloatElement, bf16};
 use gradus_init::Init;
+use gradus_kernel::simd::{self, Level};
 
 fn check<T: FloatElement>(init: Init) {
     let shape = [301, 333];
@@ -17,6 +18,11 @@ fn check<T: FloatElement>(init: Init) {
     };
     let one = draw(1);
     assert!(one == draw(2) && one == draw(5), "{init:?}");
+    for level in [Level::Portable, Level::Avx2] {
+        simd::force(level);
+        assert!(one == draw(1), "{init:?} at {level:?}");
+    }
+    simd::force(simd::detected());
     if let Some(sampler) = init.sampler(9, "w", &shape).unwrap() {
         let mut out = vec![T::zero(); 301 * 333];
         sampler.fill_range(0, &mut out);
@@ -25,7 +31,7 @@ fn check<T: FloatElement>(init: Init) {
 }
 
 #[test]
-fn every_number_of_threads_draws_the_same() {
+fn every_number_of_threads_and_instruction_set_draws_the_same() {
     for init in [
         Init::normal(0.0, 1.0),
         Init::torch_linear(),

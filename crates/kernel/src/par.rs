@@ -118,6 +118,19 @@ pub fn map_chunks<T: Send, R: Send>(
     out.chunks_mut(size).enumerate().map(|(i, chunk)| f(i, chunk)).collect()
 }
 
+/// Does both, on two threads if one is free; what is cut in two again and again is shared among all of them.
+#[cfg(feature = "rayon")]
+pub fn join(a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
+    rayon::join(a, b);
+}
+
+/// Does both, one after the other.
+#[cfg(not(feature = "rayon"))]
+pub fn join(a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
+    a();
+    b();
+}
+
 #[cfg(all(test, feature = "rayon"))]
 mod tests {
     use alloc::vec;

@@ -1,6 +1,6 @@
 use gradus_autograd::{DType, Param, ParamKind, Tensor};
-use gradus_init::{Init, InitError, Sampler};
-use gradus_tensor::{Element, FloatElement, bf16, f16, kernel, par};
+use gradus_init::{Init, InitError};
+use gradus_tensor::{Element, FloatElement, bf16, f16};
 
 /// Where the starting weights of a model come from: the `n`-th parameter made is a function of (seed, n).
 ///
@@ -38,7 +38,7 @@ impl Seeds {
     }
 
     /// Draws the values of the next parameter by `init`: what [`Init::fill`] fills it with under the name
-    /// `parameter <n>`, on all threads and with the widest vectors of this machine.
+    /// `parameter <n>`.
     ///
     /// # Errors
     /// Those of [`Init::fill`]; the tensor is unchanged then.
@@ -65,25 +65,8 @@ fn fill<T: Element + FloatElement>(
     name: &str,
     value: &mut Tensor,
 ) -> Result<(), InitError> {
-    /// Elements that a sampler draws together, and the nanoseconds that they take.
-    const GROUP: (usize, f64) = (64, 64.0 * 0.7);
-    if value.numel() == 0 {
-        return Ok(());
-    }
     let shape = value.shape().to_vec();
-    let Some(sampler) = init.sampler(seed, name, &shape)? else {
-        return init.fill(seed, name, &shape, value.make_mut::<T>());
-    };
-    par::for_each_mut(value.make_mut::<T>(), GROUP.0, GROUP.1, |group, piece| {
-        draw(sampler, group * GROUP.0, piece);
-    });
-    Ok(())
-}
-
-kernel! {
-    fn draw['a, T: FloatElement]['a, T](sampler: Sampler, first: usize, out: &'a mut [T]) -> () {
-        sampler.fill_range(first, out);
-    }
+    init.fill(seed, name, &shape, value.make_mut::<T>())
 }
 
 #[cfg(test)]

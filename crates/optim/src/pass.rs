@@ -100,7 +100,7 @@ macro_rules! passes {
         mod rewrite {
             use super::*;
             $(
-                #[inline]
+                #[inline(always)]
                 pub(super) fn $pass<T: Value>(
                     grad: &mut [T],
                     $($state: &mut [T::Work],)*
@@ -118,7 +118,7 @@ macro_rules! passes {
         mod apply {
             use super::*;
             $(
-                #[inline]
+                #[inline(always)]
                 pub(super) fn $pass<T: Value>(
                     around: Around<T::Work>,
                     value: &mut [T],

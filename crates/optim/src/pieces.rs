@@ -1,6 +1,12 @@
-//! Slices cut into pieces by their length, which threads may share: the same bits for any number of them.
+//! Slices cut into pieces by their length, which threads may share: the same bits for any number of them, and for any
+//! instruction set that they are computed with.
 
 use core::ops::Range;
+
+use gradus_kernel::{
+    par::join,
+    simd::{self, Kernel},
+};
 
 /// Elements of a piece: some 50 us of an optimizer's work, less than which no thread is worth waking for.
 const PIECE: usize = 1 << 16;
@@ -88,22 +94,25 @@ pub(crate) fn in_rows<C: Cut>(all: C, width: usize, work: impl Fn(C) + Copy + Se
 /// The same with at most `piece` elements each, or 32. All pieces but the first start at a multiple of 16.
 pub(crate) fn in_pieces_of<C: Cut>(piece: usize, all: C, work: impl Fn(C) + Copy + Send + Sync) {
     if all.len() <= piece.max(32) {
-        return work(all);
+        return simd::run(Piece { all, work });
     }
     let mid = (all.len() / 2).next_multiple_of(16);
     let (a, b) = all.cut_at(mid);
     join(move || in_pieces_of(piece, a, work), move || in_pieces_of(piece, b, work));
 }
 
-#[cfg(feature = "rayon")]
-fn join(a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
-    rayon::join(a, b);
+/// What is compiled for each instruction set.
+struct Piece<C, F> {
+    all: C,
+    work: F,
 }
 
-#[cfg(not(feature = "rayon"))]
-fn join(a: impl FnOnce(), b: impl FnOnce()) {
-    a();
-    b();
+impl<C, F: Fn(C)> Kernel for Piece<C, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        (self.work)(self.all);
+    }
 }
 
 #[cfg(test)]

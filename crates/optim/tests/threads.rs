@@ -1,7 +1,8 @@
-//! Threads do not change a bit.
+//! Threads and instruction sets do not change a bit.
 #![cfg(feature = "rayon")]
 
 use gradus_core::{GradientTransform, VecParam};
+use gradus_kernel::simd::{self, Level};
 use gradus_optim::*;
 
 type Make = fn() -> Result<Box<dyn GradientTransform + Send>, OptimError>;
@@ -22,7 +23,7 @@ const RULES: &[(&str, Make)] = &[
 ];
 
 #[test]
-fn threads_do_not_change_a_bit() {
+fn threads_and_instruction_sets_do_not_change_a_bit() {
     let (rows, cols) = (71, 2801); // 3 pieces and a bit
     let run = |make: Make, threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -43,5 +44,10 @@ fn threads_do_not_change_a_bit() {
         for threads in [2, 3] {
             assert!(run(make, threads) == one, "{name} with {threads} threads");
         }
+        for level in [Level::Portable, Level::Avx2] {
+            simd::force(level);
+            assert!(run(make, 1) == one, "{name} at {level:?}");
+        }
+        simd::force(simd::detected());
     }
 }
