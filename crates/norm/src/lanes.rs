@@ -12,7 +12,7 @@ const LANES: usize = 32;
 const BLOCK: usize = 64 * LANES;
 
 #[inline(always)]
-fn tree<T: Real>(lanes: [T; LANES]) -> T {
+pub(crate) fn tree<T: Real>(lanes: [T; LANES]) -> T {
     // Kept apart from the loop, whose lanes the compiler else keeps in memory, cut into vectors of every size.
     let mut lanes = black_box(lanes);
     for i in 0..16 {

@@ -4,7 +4,7 @@ use gradus_autograd::Tensor;
 
 use super::{
     plan::Fit,
-    unit::{Cut, Geometry, moments_of},
+    unit::{Geometry, moments_of},
 };
 
 /// How many values there are, their mean, and the sum of their squared distances from it.
@@ -89,8 +89,7 @@ impl BatchStats {
     #[track_caller]
     pub fn of(x: &Tensor) -> Self {
         let geometry = Geometry::of("BatchStats::of", x.shape());
-        let cuts = [Cut { shard: 0, samples: 0..x.shape()[0], batch: 0 }];
-        Self::new(moments_of(x, geometry, &cuts).iter())
+        Self::new(moments_of(x, geometry).iter())
     }
 
     /// What forward says about the channels of a batch.

@@ -112,7 +112,7 @@ impl<'a> Call<'a> {
     #[track_caller]
     pub(crate) fn with_batch(
         self,
-        fit: impl Fn(usize, &Moments) -> Fit + Sync + Send,
+        fit: impl Fn(usize, &Moments) -> Fit,
     ) -> Result<(Vec<Var>, Vec<BatchStats>), NormError> {
         let geometry = self.check();
         let cuts = self.cuts();
@@ -159,7 +159,7 @@ impl<'a> Call<'a> {
         geometry: Geometry,
         cuts: Vec<Cut>,
         own: bool,
-        fit: impl Fn(usize, &Moments) -> Fit + Sync + Send,
+        fit: impl Fn(usize, &Moments) -> Fit,
     ) -> (Vec<Var>, Vec<BatchStats>) {
         let dtype = self.shards[0].dtype();
         let compute = compute_type(dtype);

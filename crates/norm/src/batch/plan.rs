@@ -6,7 +6,7 @@ use gradus_tensor::Real;
 use super::{
     kernels::{Line, Slope},
     moments::Moments,
-    unit::{Cut, Extra, Geometry, each, units},
+    unit::{self, Cut, Extra, Geometry, units},
 };
 
 /// How a channel of a batch is normalized: `xhat = (x - mean) scale + shift`, before weight and bias.
@@ -77,24 +77,23 @@ impl Plan {
     pub(crate) fn forward<T: Real>(
         &self,
         xs: &[Tensor],
-        fit: impl Fn(usize, &Moments) -> Fit + Sync + Send,
+        fit: impl Fn(usize, &Moments) -> Fit,
         y: &mut [T],
     ) -> Vec<(Moments, Fit)> {
+        let (channels, batches) = (self.geometry.channels, self.batches());
         let extra = Extra { masks: &self.masks, dys: &[] };
-        let spatial = self.geometry.spatial;
-        each(units(xs, extra, self.geometry, &self.cuts, y), self.geometry, 0.3, |unit| {
-            let moments = if self.own {
-                unit.moments(spatial)
-            } else {
-                vec![Moments::default(); unit.channels.len()]
-            };
-            let fits: Vec<(Moments, Fit)> =
-                unit.channels.clone().zip(moments).map(|(c, m)| (m, fit(c, &m))).collect();
-            let channels = unit.channels.clone().zip(&fits);
-            let lines: Vec<Line<T>> = channels.map(|(c, (_, fit))| self.line(c, fit)).collect();
-            unit.lines(spatial, false, &lines);
-            fits
-        })
+        let mut units = units(xs, extra, self.geometry, &self.cuts, y);
+        let moments = if self.own {
+            unit::moments(&mut units, channels, batches)
+        } else {
+            vec![Moments::default(); channels * batches]
+        };
+        let fit = |(i, m): (usize, Moments)| (m, fit(i % channels, &m));
+        let fits: Vec<(Moments, Fit)> = moments.into_iter().enumerate().map(fit).collect();
+        let line = |(i, (_, fit)): (usize, &(Moments, Fit))| self.line(i % channels, fit);
+        let lines: Vec<Line<T>> = fits.iter().enumerate().map(line).collect();
+        unit::lines(&mut units, channels, false, &lines);
+        fits
     }
 
     /// Gradients of [`forward`](Self::forward): writes those of `xs` into `dx` unless it is empty, and returns those of
@@ -107,41 +106,33 @@ impl Plan {
         sums: bool,
         dx: &mut [T],
     ) -> (Vec<f64>, Vec<f64>) {
-        let Geometry { channels, spatial } = self.geometry;
+        let channels = self.geometry.channels;
         let extra = Extra { masks: &self.masks, dys };
         let wanted = !dx.is_empty();
-        let units = units(xs, extra, self.geometry, &self.cuts, dx);
-        let of_params = each(units, self.geometry, 0.5, |unit| {
-            let first = unit.batch * channels;
-            let fits = &fits[first + unit.channels.start..first + unit.channels.end];
-            let mut totals = vec![(0.0, 0.0); fits.len()];
-            if self.own || sums {
-                let means: Vec<T> = fits.iter().map(|(_, fit)| fit.split().0).collect();
-                totals = unit.sums(spatial, &means);
-                for (total, (_, fit)) in totals.iter_mut().zip(fits) {
-                    total.1 -= fit.split::<T>().1 * total.0;
-                }
+        let mut units = units(xs, extra, self.geometry, &self.cuts, dx);
+        let mut totals = vec![(0.0, 0.0); fits.len()];
+        if self.own || sums {
+            let means: Vec<T> = fits.iter().map(|(_, fit)| fit.split().0).collect();
+            totals = unit::sums(&mut units, channels, self.batches(), &means);
+            for (total, (_, fit)) in totals.iter_mut().zip(fits) {
+                total.1 -= fit.split::<T>().1 * total.0;
             }
-            let channels = unit.channels.clone().zip(fits);
-            if wanted && self.own {
-                let of = channels.zip(&totals);
-                let slopes: Vec<Slope<T>> =
-                    of.map(|((c, fit), &total)| self.slope(c, fit, total)).collect();
-                unit.slopes(spatial, &slopes);
-            } else if wanted {
-                let lines: Vec<Line<T>> =
-                    channels.map(|(c, (_, fit))| self.through(c, fit)).collect();
-                unit.lines(spatial, true, &lines);
-            }
-            let of_param = |(total, (_, fit)): (&(f64, f64), &(Moments, Fit))| {
-                (fit.scale * total.1 + fit.shift * total.0, total.0)
-            };
-            totals.iter().zip(fits).map(of_param).collect()
-        });
+        }
+        let numbered = fits.iter().enumerate();
+        if wanted && self.own {
+            let of = numbered.zip(&totals);
+            let slopes: Vec<Slope<T>> =
+                of.map(|((i, fit), &total)| self.slope(i % channels, fit, total)).collect();
+            unit::slopes(&mut units, channels, &slopes);
+        } else if wanted {
+            let lines: Vec<Line<T>> =
+                numbered.map(|(i, (_, fit))| self.through(i % channels, fit)).collect();
+            unit::lines(&mut units, channels, true, &lines);
+        }
         let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
-        for (i, (w, b)) in of_params.into_iter().enumerate() {
-            dw[i % channels] += w;
-            db[i % channels] += b;
+        for (i, ((sum, dot), (_, fit))) in totals.into_iter().zip(fits).enumerate() {
+            dw[i % channels] += fit.scale * dot + fit.shift * sum;
+            db[i % channels] += sum;
         }
         (dw, db)
     }

@@ -1,8 +1,7 @@
 //! Walks over memory: which samples are normalized together, and how that work is cut.
 //!
-//! A unit of work is a few neighbouring channels of all samples that are normalized together. One thread takes a unit
-//! through both passes, statistics and result, so that the second finds it in the cache; only where a unit is large by
-//! itself, threads share it.
+//! A unit of work is a block of some samples and some neighbouring channels, about as large as the second-level cache
+//! takes. Statistics are one walk over all units, whose moments are merged in order; the result is another.
 
 use std::ops::Range;
 
@@ -17,10 +16,12 @@ use crate::affine::compute_type;
 
 /// Values of a channel in one sample from which on loops run along them.
 const PLANE: usize = 64;
-/// Values in a row of memory that a unit has at least, if there are as many.
-const UNIT: usize = 128;
-/// Values that one piece of a large unit holds: their sums are merged in order.
-const PIECE: usize = 1 << 16;
+/// Values in a unit, if there are as many.
+const UNIT: usize = 1 << 16;
+/// Samples of a unit of columns: enough for the work between the samples to be little.
+const ROWS: usize = 256;
+/// Values in a row of memory that a unit of columns has at least, if there are as many.
+const ROW: usize = 128;
 
 /// Channels, and values of a channel in one sample.
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +43,12 @@ impl Geometry {
         self.channels * self.spatial
     }
 
-    /// Channels of a unit.
-    fn block(self) -> usize {
-        UNIT.div_ceil(self.spatial.max(1))
+    /// Samples and channels of a unit, where `samples` are normalized together.
+    fn unit(self, samples: usize) -> (usize, usize) {
+        let (sample, spatial) = (self.sample().max(1), self.spatial.max(1));
+        let rows = (UNIT / sample).max(if spatial < PLANE { ROWS } else { 1 }).min(samples.max(1));
+        let least = if spatial < PLANE { ROW.div_ceil(spatial) } else { 1 };
+        (rows, (UNIT / (rows * spatial)).max(least).min(self.channels.max(1)))
     }
 }
 
@@ -69,17 +73,18 @@ pub(crate) struct Extra<'a> {
     pub(crate) dys: &'a [Tensor],
 }
 
-/// A unit of work: pieces of all samples of a batch, in order.
+/// A unit of work: pieces of some samples of a batch, in order.
 pub(crate) struct Unit<'a, T> {
-    pub(crate) batch: usize,
-    pub(crate) channels: Range<usize>,
+    spatial: usize,
+    batch: usize,
+    channels: Range<usize>,
     xs: Vec<&'a [T]>,
     dys: Vec<&'a [T]>,
     masks: Vec<&'a [u8]>,
     out: Vec<&'a mut [T]>,
 }
 
-/// Cuts `xs` and what belongs to them into units, batch by batch. `out` is as long as all of `xs`, or empty.
+/// Cuts `xs` and what belongs to them into units, in order of their samples. `out` is as long as all of `xs`, or empty.
 pub(crate) fn units<'a, T: Real>(
     xs: &'a [Tensor],
     extra: Extra<'a>,
@@ -88,190 +93,173 @@ pub(crate) fn units<'a, T: Real>(
     out: &'a mut [T],
 ) -> Vec<Unit<'a, T>> {
     let Geometry { channels, spatial } = geometry;
-    let (block, sample) = (geometry.block(), geometry.sample());
-    let blocks = channels.div_ceil(block);
-    let batches = cuts.iter().map(|cut| cut.batch + 1).max().unwrap_or(0);
-    let mut sizes = vec![0; batches];
-    for cut in cuts {
-        sizes[cut.batch] += cut.samples.len();
-    }
-    let mut units = Vec::with_capacity(batches * blocks);
-    for (batch, samples) in sizes.into_iter().enumerate() {
-        let list = |wanted: bool| if wanted { samples } else { 0 };
-        units.extend((0..blocks).map(|b| Unit {
-            batch,
-            channels: b * block..((b + 1) * block).min(channels),
-            xs: Vec::with_capacity(samples),
-            dys: Vec::with_capacity(list(!extra.dys.is_empty())),
-            masks: Vec::with_capacity(list(!extra.masks.is_empty())),
-            out: Vec::with_capacity(list(!out.is_empty())),
-        }));
-    }
+    let sample = geometry.sample();
+    let mut units = Vec::new();
     if sample == 0 {
         return units;
     }
-    let width = block * spatial;
-    let mut rows = out.chunks_exact_mut(sample);
+    let mut rows_out = out.chunks_exact_mut(sample);
     for cut in cuts {
-        let x = cut.of(xs[cut.shard].as_slice::<T>(), sample).chunks_exact(sample);
-        let mut dys = extra
-            .dys
-            .get(cut.shard)
-            .map(|dy| cut.of(dy.as_slice::<T>(), sample).chunks_exact(sample));
-        let mut masks = extra
-            .masks
-            .get(cut.shard)
-            .map(|m| cut.of(m.as_slice::<u8>(), spatial).chunks_exact(spatial));
-        for x in x {
-            let (mut row, dy, mask) = (
-                rows.next().map(|row| row.chunks_mut(width)),
-                dys.as_mut().and_then(Iterator::next),
-                masks.as_mut().and_then(Iterator::next),
-            );
-            let mut dy = dy.map(|dy| dy.chunks(width));
-            let hidden = spatial == 1 && mask.is_some_and(|m| m[0] == 0);
-            for (unit, x) in units[cut.batch * blocks..].iter_mut().zip(x.chunks(width)) {
-                let (out, dy) =
-                    (row.as_mut().and_then(Iterator::next), dy.as_mut().and_then(Iterator::next));
-                if hidden {
-                    // A whole sample that does not count.
-                    out.into_iter().for_each(|out| out.fill(T::ZERO));
-                    continue;
+        let (rows, block) = geometry.unit(cut.samples.len());
+        let width = block * spatial;
+        let mut xs = cut.of(xs[cut.shard].as_slice::<T>(), sample).chunks_exact(sample);
+        let dys = extra.dys.get(cut.shard).map(|dy| cut.of(dy.as_slice::<T>(), sample));
+        let mut dys = dys.map(|dys| dys.chunks_exact(sample));
+        let masks = extra.masks.get(cut.shard).map(|m| cut.of(m.as_slice::<u8>(), spatial));
+        let mut masks = masks.map(|masks| masks.chunks_exact(spatial));
+        while xs.len() > 0 {
+            let first = units.len();
+            units.extend((0..channels).step_by(block).map(|c| Unit {
+                spatial,
+                batch: cut.batch,
+                channels: c..(c + block).min(channels),
+                xs: Vec::with_capacity(rows),
+                dys: Vec::with_capacity(if dys.is_some() { rows } else { 0 }),
+                masks: Vec::new(),
+                out: Vec::with_capacity(rows),
+            }));
+            for x in xs.by_ref().take(rows) {
+                let mut out = rows_out.next().map(|out| out.chunks_mut(width));
+                let mut dy = dys.as_mut().and_then(Iterator::next).map(|dy| dy.chunks(width));
+                let mask = masks.as_mut().and_then(Iterator::next);
+                let hidden = spatial == 1 && mask.is_some_and(|m| m[0] == 0);
+                for (unit, x) in units[first..].iter_mut().zip(x.chunks(width)) {
+                    let out = out.as_mut().and_then(Iterator::next);
+                    let dy = dy.as_mut().and_then(Iterator::next);
+                    if hidden {
+                        // A whole sample that does not count.
+                        out.into_iter().for_each(|out| out.fill(T::ZERO));
+                        continue;
+                    }
+                    unit.xs.push(x);
+                    unit.dys.extend(dy);
+                    unit.masks.extend(mask.filter(|_| spatial > 1));
+                    unit.out.extend(out);
                 }
-                unit.xs.push(x);
-                unit.dys.extend(dy);
-                unit.masks.extend(mask.filter(|_| spatial > 1));
-                unit.out.extend(out);
             }
         }
     }
     units
 }
 
-/// Calls `f` with every unit and returns all that it returns, in order.
-pub(crate) fn each<T: Real, R: Send>(
-    units: Vec<Unit<'_, T>>,
-    geometry: Geometry,
-    ns: f64,
-    f: impl Fn(&mut Unit<'_, T>) -> Vec<R> + Sync + Send,
+/// Calls `f` with every unit, on several threads where that is worth it, and returns its results in order.
+fn each<T: Real, R: Send>(
+    units: &mut [Unit<'_, T>],
+    f: impl Fn(&mut Unit<'_, T>) -> R + Sync + Send,
 ) -> Vec<R> {
-    let values =
-        units.iter().map(|u| u.xs.len() * u.channels.len()).max().unwrap_or(0) * geometry.spatial;
-    let mut work: Vec<_> = units.into_iter().map(|unit| (unit, Vec::new())).collect();
-    par::for_each_mut(&mut work, 1, values as f64 * ns, |_, work| {
-        for (unit, results) in work {
-            *results = f(unit);
+    let values = |u: &Unit<'_, T>| u.xs.len() * u.channels.len() * u.spatial;
+    let largest = units.iter().map(values).max().unwrap_or(0);
+    par::map_chunks(units, 1, largest as f64 * 0.15, |_, units| f(&mut units[0]))
+}
+
+/// Walks over all units for numbers of their channels, and merges these in order: one for each channel of each batch.
+fn total<T: Real, R: Clone + Default + Send>(
+    units: &mut [Unit<'_, T>],
+    channels: usize,
+    batches: usize,
+    f: impl Fn(&Unit<'_, T>, &mut [R]) + Sync + Send,
+    merge: impl Fn(&mut R, R),
+) -> Vec<R> {
+    let parts = each(units, |unit| {
+        let mut out = vec![R::default(); unit.channels.len()];
+        f(unit, &mut out);
+        out
+    });
+    let mut total = vec![R::default(); channels * batches];
+    for (unit, part) in units.iter().zip(parts) {
+        total[unit.place(channels)].iter_mut().zip(part).for_each(|(t, p)| merge(t, p));
+    }
+    total
+}
+
+/// Moments of each channel of each batch.
+pub(crate) fn moments<T: Real>(
+    units: &mut [Unit<'_, T>],
+    channels: usize,
+    batches: usize,
+) -> Vec<Moments> {
+    let of = |unit: &Unit<'_, T>, out: &mut [Moments]| {
+        if unit.planes() {
+            kernels::plane_moments(&unit.xs, &unit.masks, unit.spatial, out);
+        } else {
+            kernels::column_moments(&unit.xs, unit.spatial, out);
+        }
+    };
+    total(units, channels, batches, of, |total, part| total.merge(&part))
+}
+
+/// Sums of `dy` and of `dy (x - mean)` over each channel of each batch.
+pub(crate) fn sums<T: Real>(
+    units: &mut [Unit<'_, T>],
+    channels: usize,
+    batches: usize,
+    means: &[T],
+) -> Vec<(f64, f64)> {
+    let of = |unit: &Unit<'_, T>, out: &mut [(f64, f64)]| {
+        let means = &means[unit.place(channels)];
+        if unit.planes() {
+            kernels::plane_sums(&unit.dys, &unit.xs, &unit.masks, unit.spatial, means, out);
+        } else {
+            kernels::column_sums(&unit.dys, &unit.xs, unit.spatial, means, out);
+        }
+    };
+    total(units, channels, batches, of, |total, part| {
+        *total = (total.0 + part.0, total.1 + part.1);
+    })
+}
+
+/// Writes lines of the values, or of the gradients (`of_gradients`).
+pub(crate) fn lines<T: Real>(
+    units: &mut [Unit<'_, T>],
+    channels: usize,
+    of_gradients: bool,
+    lines: &[Line<T>],
+) {
+    each(units, |unit| {
+        let lines = &lines[unit.place(channels)];
+        let (planes, spatial) = (unit.planes(), unit.spatial);
+        let from = if of_gradients { &unit.dys } else { &unit.xs };
+        if planes {
+            kernels::plane_lines(from, &unit.masks, spatial, lines, &mut unit.out);
+        } else {
+            kernels::column_lines(from, spatial, lines, &mut unit.out);
         }
     });
-    work.into_iter().flat_map(|(_, results)| results).collect()
+}
+
+/// Writes gradients through the statistics.
+pub(crate) fn slopes<T: Real>(units: &mut [Unit<'_, T>], channels: usize, slopes: &[Slope<T>]) {
+    each(units, |unit| {
+        let slopes = &slopes[unit.place(channels)];
+        let (planes, spatial) = (unit.planes(), unit.spatial);
+        if planes {
+            kernels::plane_slopes(&unit.dys, &unit.xs, &unit.masks, spatial, slopes, &mut unit.out);
+        } else {
+            kernels::column_slopes(&unit.dys, &unit.xs, spatial, slopes, &mut unit.out);
+        }
+    });
 }
 
 impl<T: Real> Unit<'_, T> {
     /// Whether loops run along the values that a channel has in a sample.
-    fn planes(&self, spatial: usize) -> bool {
-        spatial >= PLANE || !self.masks.is_empty()
+    fn planes(&self) -> bool {
+        self.spatial >= PLANE || !self.masks.is_empty()
     }
 
-    /// Masks of some samples.
-    fn masks(&self, samples: Range<usize>) -> &[&[u8]] {
-        if self.masks.is_empty() { &[] } else { &self.masks[samples] }
-    }
-
-    /// Cuts the samples of a large unit, calls `f` for each part with numbers to add to, one a channel, and merges these
-    /// in order.
-    fn total<R: Clone + Default + Send>(
-        &self,
-        spatial: usize,
-        f: impl Fn(Range<usize>, &mut [R]) + Sync + Send,
-        merge: impl Fn(&mut R, R),
-    ) -> Vec<R> {
-        let (width, n) = (self.channels.len() * spatial, self.xs.len());
-        let mut total = vec![R::default(); self.channels.len()];
-        if n == 0 {
-            return total;
-        }
-        let samples = PIECE.div_ceil(width);
-        let pieces = par::map(n.div_ceil(samples), (samples * width) as f64 * 0.15, |i| {
-            let mut out = vec![R::default(); self.channels.len()];
-            f(i * samples..((i + 1) * samples).min(n), &mut out);
-            out
-        });
-        for piece in pieces {
-            total.iter_mut().zip(piece).for_each(|(total, part)| merge(total, part));
-        }
-        total
-    }
-
-    /// Moments of each channel.
-    pub(crate) fn moments(&self, spatial: usize) -> Vec<Moments> {
-        let piece = |range: Range<usize>, out: &mut [Moments]| {
-            let xs = &self.xs[range.clone()];
-            if self.planes(spatial) {
-                kernels::plane_moments(xs, self.masks(range), spatial, out);
-            } else {
-                kernels::column_moments(xs, spatial, out);
-            }
-        };
-        self.total(spatial, piece, |total, part| total.merge(&part))
-    }
-
-    /// Sums of `dy` and of `dy (x - mean)` over each channel.
-    pub(crate) fn sums(&self, spatial: usize, means: &[T]) -> Vec<(f64, f64)> {
-        let piece = |range: Range<usize>, out: &mut [(f64, f64)]| {
-            let (xs, dys) = (&self.xs[range.clone()], &self.dys[range.clone()]);
-            if self.planes(spatial) {
-                kernels::plane_sums(dys, xs, self.masks(range), spatial, means, out);
-            } else {
-                kernels::column_sums(dys, xs, spatial, means, out);
-            }
-        };
-        self.total(spatial, piece, |total, part| *total = (total.0 + part.0, total.1 + part.1))
-    }
-
-    /// Calls `f` for some samples and where their results belong.
-    fn write(
-        &mut self,
-        spatial: usize,
-        f: impl Fn(Range<usize>, &Self, &mut [&mut [T]]) + Sync + Send,
-    ) {
-        let mut out = std::mem::take(&mut self.out);
-        let width = (self.channels.len() * spatial) as f64;
-        par::for_each_mut(&mut out, 1, width * 0.15, |first, out| {
-            f(first..first + out.len(), self, out)
-        });
-    }
-
-    /// Writes lines of the values, or of the gradients.
-    pub(crate) fn lines(&mut self, spatial: usize, of_gradient: bool, lines: &[Line<T>]) {
-        self.write(spatial, |range, unit, ys| {
-            let xs = if of_gradient { &unit.dys[range.clone()] } else { &unit.xs[range.clone()] };
-            if unit.planes(spatial) {
-                kernels::plane_lines(xs, unit.masks(range), spatial, lines, ys);
-            } else {
-                kernels::column_lines(xs, spatial, lines, ys);
-            }
-        });
-    }
-
-    /// Writes gradients through the statistics.
-    pub(crate) fn slopes(&mut self, spatial: usize, slopes: &[Slope<T>]) {
-        self.write(spatial, |range, unit, dxs| {
-            let (xs, dys) = (&unit.xs[range.clone()], &unit.dys[range.clone()]);
-            if unit.planes(spatial) {
-                kernels::plane_slopes(dys, xs, unit.masks(range), spatial, slopes, dxs);
-            } else {
-                kernels::column_slopes(dys, xs, spatial, slopes, dxs);
-            }
-        });
+    /// Where the numbers of its channels stand among those of all channels of all batches.
+    fn place(&self, channels: usize) -> Range<usize> {
+        let first = self.batch * channels;
+        first + self.channels.start..first + self.channels.end
     }
 }
 
-/// Moments of each channel of each batch.
-pub(crate) fn moments_of(x: &Tensor, geometry: Geometry, cuts: &[Cut]) -> Vec<Moments> {
-    let (dtype, spatial) = (compute_type(x.dtype()), geometry.spatial);
+/// Moments of each channel.
+pub(crate) fn moments_of(x: &Tensor, geometry: Geometry) -> Vec<Moments> {
+    let dtype = compute_type(x.dtype());
     let xs = [x.contiguous().to_dtype(dtype)];
+    let cuts = [Cut { shard: 0, samples: 0..x.shape()[0], batch: 0 }];
     with_real!("BatchStats::of", dtype, T => {
-        let units = units::<T>(&xs, Extra::default(), geometry, cuts, &mut []);
-        each(units, geometry, 0.15, |unit| unit.moments(spatial))
+        let mut units = units::<T>(&xs, Extra::default(), geometry, &cuts, &mut []);
+        moments(&mut units, geometry.channels, 1)
     })
 }

@@ -38,11 +38,79 @@ kernel! {
     }
 }
 
+/// Accumulators side by side.
+const LANES: usize = 32;
+
+/// Calls `f` with all of `x`, `LANES` values at a time; the last time, `pad` stands after the end.
+#[inline(always)]
+fn each_chunk<T: Real>(x: &[T], pad: T, mut f: impl FnMut(&[T; LANES])) {
+    let (chunks, rest) = x.as_chunks();
+    for chunk in chunks {
+        f(chunk);
+    }
+    if !rest.is_empty() {
+        let mut last = [pad; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        f(&last);
+    }
+}
+
+/// The sum of a block, which is no longer than `BLOCK`.
+#[inline(always)]
+fn sum<T: Real>(x: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    each_chunk(x, T::ZERO, |x| {
+        for l in 0..LANES {
+            lanes[l] += x[l];
+        }
+    });
+    lanes::tree(lanes)
+}
+
+/// The sums of the distances of a block from `mean`, and of their squares.
+#[inline(always)]
+fn distances<T: Real>(x: &[T], mean: T) -> (T, T) {
+    let (mut sum, mut squares) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+    // Padded by the mean, whose distance is 0.
+    each_chunk(x, mean, |x| {
+        for l in 0..LANES {
+            let d = x[l] - mean;
+            sum[l] += d;
+            squares[l] += d * d;
+        }
+    });
+    (lanes::tree(sum), lanes::tree(squares))
+}
+
+/// The sums of `dy` and of `dy (x - mean)` over a block.
+#[inline(always)]
+fn products<T: Real>(dy: &[T], x: &[T], mean: T) -> (T, T) {
+    let (mut sum, mut dot) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+    let mut add = |dy: &[T; LANES], x: &[T; LANES]| {
+        for l in 0..LANES {
+            sum[l] += dy[l];
+            dot[l] += dy[l] * (x[l] - mean);
+        }
+    };
+    let ((dys, rest_dy), (xs, rest_x)) = (dy.as_chunks(), x.as_chunks());
+    for (dy, x) in dys.iter().zip(xs) {
+        add(dy, x);
+    }
+    if !rest_dy.is_empty() {
+        // Padded by gradients of 0.
+        let (mut dy, mut x) = ([T::ZERO; LANES], [mean; LANES]);
+        dy[..rest_dy.len()].copy_from_slice(rest_dy);
+        x[..rest_x.len()].copy_from_slice(rest_x);
+        add(&dy, &x);
+    }
+    (lanes::tree(sum), lanes::tree(dot))
+}
+
 #[inline(always)]
 fn block_moments<T: Real>(x: &[T]) -> Moments {
     let n = x.len() as f64;
-    let mean = lanes::sum(x, |x| x) / T::lit(n);
-    let (sum, squares) = lanes::sum2(x, x, |x, _| (x - mean, (x - mean) * (x - mean)));
+    let mean = sum(x) / T::lit(n);
+    let (sum, squares) = distances(x, mean);
     Moments::around(mean.to_f64(), n, sum.to_f64(), squares.to_f64())
 }
 
@@ -55,11 +123,11 @@ fn masked_moments<T: Real>(x: &[T], mask: &[u8], buffer: &mut [T]) -> Moments {
     for ((b, &x), &m) in buffer.iter_mut().zip(x).zip(mask) {
         *b = shown(m, x);
     }
-    let mean = lanes::sum(buffer, |x| x) / T::lit(n as f64);
+    let mean = sum(buffer) / T::lit(n as f64);
     for ((b, &x), &m) in buffer.iter_mut().zip(x).zip(mask) {
         *b = shown(m, x - mean);
     }
-    let (sum, squares) = lanes::sum2(buffer, buffer, |d, _| (d, d * d));
+    let (sum, squares) = distances(buffer, T::ZERO);
     Moments::around(mean.to_f64(), n as f64, sum.to_f64(), squares.to_f64())
 }
 
@@ -74,24 +142,21 @@ kernel! {
         for (i, (dy, x)) in dys.iter().zip(xs).enumerate() {
             let planes = dy.chunks_exact(spatial).zip(x.chunks_exact(spatial));
             for (((dy, x), &mean), out) in planes.zip(means).zip(out.iter_mut()) {
-                let (sum, dot) = match masks.get(i) {
-                    None => lanes::sum2(dy, x, |g, x| (g, g * (x - mean))),
-                    Some(mask) => {
-                        let mut total = (T::ZERO, T::ZERO);
-                        for (b, (dy, x)) in dy.chunks(BLOCK).zip(x.chunks(BLOCK)).enumerate() {
+                for (b, (dy, x)) in dy.chunks(BLOCK).zip(x.chunks(BLOCK)).enumerate() {
+                    let (sum, dot) = match masks.get(i) {
+                        None => products(dy, x, mean),
+                        Some(mask) => {
                             let (g, d) = (&mut g[..x.len()], &mut d[..x.len()]);
                             let mask = block_of(mask, b, x.len());
                             for ((((g, d), &dy), &x), &m) in g.iter_mut().zip(d.iter_mut()).zip(dy).zip(x).zip(mask) {
                                 (*g, *d) = (shown(m, dy), shown(m, x - mean));
                             }
-                            let (sum, dot) = lanes::sum2(g, d, |g, d| (g, g * d));
-                            total = (total.0 + sum, total.1 + dot);
+                            products(g, d, T::ZERO)
                         }
-                        total
-                    }
-                };
-                out.0 += sum.to_f64();
-                out.1 += dot.to_f64();
+                    };
+                    out.0 += sum.to_f64();
+                    out.1 += dot.to_f64();
+                }
             }
         }
     }
