@@ -42,6 +42,7 @@ const F32: &[DType] = &[DType::F32];
 pub const ROWS: &[Row] = &[
     kernel("gemm_1024", gemm::gemm_1024),
     kernel("layernorm_fwd_bwd", norm::layer_norm_row),
+    kernel("rmsnorm_fwd_bwd", norm::rms_norm_row),
     kernel("batchnorm2d_fwd_bwd", norm::batch_norm2d),
     kernel("dropout_fwd_bwd", dropout::dropout_fwd_bwd),
     kernel("clip_grad_norm", update::clip_grad_norm_row),

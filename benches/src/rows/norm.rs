@@ -1,7 +1,7 @@
 //! Normalization: forward, and backward from a given upstream gradient.
 
 use gradus_autograd::{EntryMut, Layer, Module, Path, Tape, Tensor, Var};
-use gradus_norm::{BatchNorm, layer_norm};
+use gradus_norm::{BatchNorm, layer_norm, rms_norm};
 
 use crate::{
     checks::Checks,
@@ -15,6 +15,10 @@ const ROWS: [usize; 2] = [4096, 768];
 pub(super) fn layer_norm_row(request: &Request) -> Measured {
     let (gamma, beta) = (sym(3, &[768], 1.0), sym(4, &[768], 1.0));
     rows(request, &[gamma, beta], |x, p| layer_norm(x, &[768], Some(&p[0]), Some(&p[1]), 1e-5))
+}
+
+pub(super) fn rms_norm_row(request: &Request) -> Measured {
+    rows(request, &[sym(3, &[768], 1.0)], |x, p| rms_norm(x, &[768], Some(&p[0]), Some(1e-6)))
 }
 
 /// The result and the gradients of the input and of each parameter.

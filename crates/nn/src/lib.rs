@@ -17,8 +17,12 @@ pub use attention::MultiHeadAttention;
 pub use conv::{Conv1d, Conv2d};
 pub use embedding::Embedding;
 pub use gradus_autograd::{Layer, Module, Param};
-pub use gradus_norm::{BatchNorm, LayerNorm};
-pub use gradus_regularize::{Dropout, Probability};
+pub use gradus_norm::{
+    BatchNorm, DyT, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, RmsNorm,
+};
+pub use gradus_regularize::{
+    ChannelDropout, DropBlock, Dropout, Probability, Rate, StochasticDepth,
+};
 pub use linear::Linear;
 pub use pool::{AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d};
 pub use recurrent::{Gru, Lstm};
