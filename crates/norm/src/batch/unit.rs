@@ -149,7 +149,7 @@ fn each<T: Real, R: Send>(
 ) -> Vec<R> {
     let values = |u: &Unit<'_, T>| u.xs.len() * u.channels.len() * u.spatial;
     let largest = units.iter().map(values).max().unwrap_or(0);
-    par::map_chunks(units, 1, largest as f64 * 0.15, |_, units| f(&mut units[0]))
+    par::map_chunks(units, 1, largest as f64 * 0.2, |_, units| f(&mut units[0]))
 }
 
 /// Walks over all units for numbers of their channels, and merges these in order: one for each channel of each batch.
