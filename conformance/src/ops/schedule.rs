@@ -61,18 +61,26 @@ pub(super) fn build(op: &str, args: &Args, base: f64, group: usize) -> Result<Bo
             args.to::<Vec<u64>>("milestones")?,
             args.to("gamma")?,
         )?),
+        // No iterations: torch stays where it starts.
         "constant_lr" => {
             let reduced = Constant::new(base * args.to::<f64>("factor")?)?;
-            Box::new(reduced.then(args.to("total_iters")?, Constant::new(base)?))
+            match args.to("total_iters")? {
+                0 => Box::new(reduced),
+                steps => Box::new(reduced.then(steps, Constant::new(base)?)),
+            }
         }
         "linear_lr" => {
             let (start, end): (f64, f64) = (args.to("start_factor")?, args.to("end_factor")?);
-            Box::new(Linear::new(base * start, base * end, args.to("total_iters")?)?)
+            match args.to("total_iters")? {
+                0 => Box::new(Constant::new(base * start)?),
+                steps => Box::new(Linear::new(base * start, base * end, steps)?),
+            }
         }
         "exponential_lr" => Box::new(ExponentialDecay::new(base, args.to("gamma")?)?),
-        "polynomial_lr" => {
-            Box::new(Polynomial::new(base, 0.0, args.to("total_iters")?, args.to("power")?)?)
-        }
+        "polynomial_lr" => match (args.to("total_iters")?, args.to("power")?) {
+            (0, _) => Box::new(Constant::new(base)?),
+            (steps, power) => Box::new(Polynomial::new(base, 0.0, steps, power)?),
+        },
         "cosine_annealing_lr" => {
             let half = CosineAnnealing::new(base, args.to("eta_min")?, args.to("T_max")?)?;
             Box::new(half.with_past(Past::Periodic))

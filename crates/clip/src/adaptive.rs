@@ -87,6 +87,8 @@ pub struct AdaptiveReport {
 /// g = g limit / max(norm(g), 1e-6)          where norm(g) >= limit
 /// ```
 ///
+/// A NaN among a unit's weights makes its whole gradient NaN, as does one in the gradient that is propagated.
+///
 /// Leave the output layer out, as its authors do (walk the other parameters only).
 ///
 /// # Errors
@@ -132,23 +134,28 @@ pub fn adaptive_grad_clip(
         };
         let rows = if p.shape.len() < 2 { 1 } else { p.shape[0] };
         let unit = expected.div_ceil(rows);
-        let limits = norms(value, unit).into_iter().map(|norm| share * norm.max(eps));
+        let limits = norms(value, unit).into_iter().map(|norm| share * at_least(norm, eps));
         report.units += rows;
         report.clipped += with_slice!(grad, g => {
             let mut clipped = 0;
             for (row, limit) in g.chunks_mut(unit).zip(limits) {
                 let mut row = SliceMut::from(row);
                 let norm = sums(&row, NormType::L2).norm(NormType::L2);
-                // A NaN norm is one that is to be propagated: the row stays as it is.
-                if norm >= limit {
-                    scale(row.reborrow(), limit / norm.max(1e-6));
-                    clipped += 1;
+                if norm < limit {
+                    continue;
                 }
+                scale(row.reborrow(), limit / at_least(norm, 1e-6));
+                clipped += 1;
             }
             clipped
         });
     });
     result.map(|()| report)
+}
+
+/// The larger of the two; NaN stays.
+fn at_least(norm: f64, least: f64) -> f64 {
+    if norm < least { least } else { norm }
 }
 
 /// The norm of every `unit` elements.
@@ -192,6 +199,20 @@ mod tests {
         adaptive_grad_clip(&mut p, &AdaptiveClip::new(0.5)).unwrap();
         let grad = p[0].grad.as_ref().unwrap();
         assert!((grad[0] - 3e-4).abs() < 1e-18 && (grad[1] - 4e-4).abs() < 1e-18);
+    }
+
+    #[test]
+    fn a_nan_spreads_over_its_unit() {
+        let (nan, clip) = (f32::NAN, AdaptiveClip::new(0.5));
+        for (value, grad) in [([1.0, 1.0], [nan, 1.0]), ([nan, 1.0], [1.0, 1.0])] {
+            let value = [&value[..], &[1.0, 1.0]].concat();
+            let grad = [&grad[..], &[0.1, 0.1]].concat();
+            let mut p = vec![VecParam::new("w", &[2, 2], value).with_grad(grad)];
+            adaptive_grad_clip(&mut p, &clip.with_on_nonfinite(OnNonFinite::Propagate)).unwrap();
+            let grad = p[0].grad.as_ref().unwrap();
+            assert!(grad[0].is_nan() && grad[1].is_nan());
+            assert_eq!(grad[2..], [0.1, 0.1]);
+        }
     }
 
     #[test]

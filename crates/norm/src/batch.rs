@@ -23,4 +23,5 @@ pub use momentum::Momentum;
 pub use op::{batch_norm, ghost_batch_norm, masked_batch_norm, sync_batch_norm};
 pub(crate) use plan::reciprocal;
 pub use renorm::{BatchRenorm, BatchRenormConfig, RenormLimits, RenormRamp, batch_renorm};
+pub(crate) use running::{blend, next_weight};
 pub use update::update_bn;

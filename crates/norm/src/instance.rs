@@ -1,11 +1,11 @@
 //! Instance normalization.
 
 use gradus_autograd::{Buffer, DType, Layer, Param, Tensor, Var, module};
-use gradus_tensor::{FloatElement, Real, with_real};
 
 use crate::{
     Momentum, NormError,
     affine::{param, watch},
+    batch::{blend, next_weight},
     batch_norm,
     error::check_eps,
     planes,
@@ -109,7 +109,8 @@ impl InstanceNormConfig {
 ///
 /// Without running statistics it is [`instance_norm`] in training and evaluation alike. With them, a training tape moves
 /// them towards the average over the batch of the samples' means and unbiased variances, and any other tape normalizes
-/// with them. An empty batch counts and moves nothing (PyTorch makes them NaN).
+/// with them. An empty batch counts and moves nothing, and a channel whose statistics are not finite leaves its running
+/// ones alone (PyTorch makes both NaN).
 #[derive(Clone, Debug)]
 pub struct InstanceNorm {
     weight: Option<Param>,
@@ -180,31 +181,18 @@ impl InstanceNorm {
             return Ok(batch_norm(x, w, b, Some((&mean.get(), &var.get())), eps)?.0);
         }
         let (y, stats) = with_stats(x, w, b, eps)?;
-        let mut weight = 0.0;
-        count.update(|n| {
-            let n = &mut n.make_mut::<i64>()[0];
-            *n += 1;
-            weight = self.config.momentum.weight(*n);
-        });
+        let weight = next_weight(count, self.config.momentum, x.tape());
         let samples = x.shape()[0];
         if x.value().numel() > 0 {
             let n = (x.value().numel() / (samples * self.channels)) as f64;
             let average = stats.to_dtype(DType::F64).mean(&[0], false).to_vec::<f64>();
-            mean.update(|r| blend(r, &average, 0, 1.0, weight));
-            var.update(|r| blend(r, &average, 1, n / (n - 1.0), weight));
+            let pair = |c: usize| -> &[f64] { &average[2 * c..][..2] };
+            let lasting = |c, value| pair(c).iter().all(|s| s.is_finite()).then_some(value);
+            blend(mean, weight, |c| lasting(c, pair(c)[0]));
+            blend(var, weight, |c| lasting(c, pair(c)[1] * n / (n - 1.0)));
         }
         Ok(y)
     }
-}
-
-/// Moves `running` towards `factor` times the elements `at` of the pairs of `average`.
-fn blend(running: &mut Tensor, average: &[f64], at: usize, factor: f64, weight: f64) {
-    with_real!("instance_norm", running.dtype(), T => {
-        for (r, pair) in running.make_mut::<T>().iter_mut().zip(average.chunks_exact(2)) {
-            let old = r.to_f64();
-            *r = T::lit(old + weight * (pair[at] * factor - old));
-        }
-    });
 }
 
 impl Layer for InstanceNorm {

@@ -1,7 +1,7 @@
 //! Norms of channels of a sample: group norm, instance norm, local response norm.
 
 use gradus_autograd::{
-    DType, Layer, Module, Tape, Tensor, Var,
+    DType, EntryMut, Layer, Module, Path, Tape, Tensor, Var,
     check::{gradcheck, random},
 };
 use gradus_norm::{
@@ -216,6 +216,30 @@ fn running_statistics_of_instance_norm_follow_pytorch() {
     }
     close(&state(&layer, "running_mean"), &[2.0 * 4.0 / 3.0, 2.0 / 12.0], 1e-6);
     assert_eq!(state(&layer, "num_batches_tracked"), [2.0]);
+}
+
+#[test]
+fn running_statistics_keep_their_type_and_stay_finite() {
+    for dtype in [DType::F16, DType::BF16, DType::F64] {
+        let mut layer = tracked(Momentum::New(0.5));
+        layer.walk_mut(&mut Path::default(), &mut |_, entry| match entry {
+            EntryMut::Buffer(b) if b.get().dtype().is_float() => {
+                b.update(|old| *old = old.to_dtype(dtype));
+            }
+            _ => {}
+        });
+        // The second channel is not a number.
+        let x = Tensor::from_slice(&[1.0f64, 2.0, f64::NAN, 5.0], &[1, 2, 2]).to_dtype(dtype);
+        let _ = layer.forward(&Tape::training(0, 0).constant(x));
+        let state = layer.snapshot();
+        for (name, want) in [("running_mean", [0.75, 0.0]), ("running_var", [0.75, 1.0])] {
+            let got = state.get(name).unwrap();
+            assert_eq!(
+                (got.dtype(), got.to_dtype(DType::F64).to_vec::<f64>()),
+                (dtype, want.to_vec())
+            );
+        }
+    }
 }
 
 #[test]

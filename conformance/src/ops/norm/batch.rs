@@ -1,6 +1,6 @@
 //! Batch norm and its variants.
 
-use gradus_autograd::Var;
+use gradus_autograd::{EntryMut, Module, Path, Var};
 use gradus_norm::{BatchNorm, BatchNormConfig, BatchRenorm, BatchRenormConfig, RenormLimits};
 
 use super::{super::Table, channels, momentum, refusable, refusable_all, tape};
@@ -38,9 +38,17 @@ fn one_batch(case: &Case) -> Result<Answer, Failure> {
 fn batches(case: &Case) -> Result<Answer, Failure> {
     let config = config(&case.args)?;
     let count: usize = case.args.to("batches")?;
-    let channels = channels(&tape(false).constant(case.tensor("x0")?))?;
+    let x0 = case.tensor("x0")?;
+    let channels = channels(&tape(false).constant(x0.clone()))?;
     let mut norm = BatchNorm::with_config(channels, config)?;
     differentiate::fill(&mut norm, case)?;
+    // The statistics of a fresh layer are f32, those of the case have its type.
+    norm.walk_mut(&mut Path::default(), &mut |_, entry| match entry {
+        EntryMut::Buffer(b) if b.get().dtype().is_float() => {
+            b.update(|old| *old = old.to_dtype(x0.dtype()))
+        }
+        _ => {}
+    });
     let forward = |name: &str, training| -> Result<Var, Failure> {
         Ok(norm.try_forward(&tape(training).constant(case.tensor(name)?))?)
     };

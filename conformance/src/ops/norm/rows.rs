@@ -38,7 +38,8 @@ fn instance(case: &Case) -> Result<Answer, Failure> {
     let args = &case.args;
     let config = InstanceNormConfig::default()
         .with_eps(args.to("eps")?)
-        .with_momentum(Momentum::New(args.to("momentum")?))
+        // Without a count there is no cumulative average: torch does not move the statistics then.
+        .with_momentum(Momentum::New(args.maybe("momentum")?.unwrap_or(0.0)))
         .with_affine(args.to("affine")?)
         .with_track_running_stats(args.to("track_running_stats")?);
     let inputs = Inputs::new(case, tape(args.to("training")?));

@@ -21,7 +21,7 @@ fn spectral(case: &Case) -> Result<Answer, Failure> {
     let args = &case.args;
     let config = SpectralNormConfig::default()
         .with_n_power_iterations(args.to("n_power_iterations")?)
-        .with_dim(args.to("dim")?)
+        .with_dim(args.maybe("dim")?.unwrap_or(0))
         .with_eps(args.to("eps")?);
     let inputs = Inputs::new(case, tape(args.to("training")?));
     let mut norm = SpectralNorm::with_config(case.tensor("weight")?, config, 0)?;

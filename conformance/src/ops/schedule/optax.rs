@@ -1,7 +1,9 @@
 //! The schedules of optax.
 
+use std::collections::BTreeMap;
+
 use gradus_schedule::{
-    CosineAnnealing, ExponentialDecay, Linear, Piecewise, PiecewiseConstant, Polynomial,
+    Constant, CosineAnnealing, ExponentialDecay, Linear, Piecewise, PiecewiseConstant, Polynomial,
     ScheduleExt, Sequential, Shape, StepDecay,
 };
 use serde_json::Value;
@@ -40,10 +42,16 @@ fn build(op: &str, args: &Args) -> Result<Boxed, Failure> {
             warmed_up(args, exponential(args, args.to("peak_value")?)?)?
         }
         "optax_polynomial" => {
-            let (start, end) = (args.to("init_value")?, args.to("end_value")?);
-            let decay =
-                Polynomial::new(start, end, args.to("transition_steps")?, args.to("power")?)?;
-            Box::new(decay.delay(args.maybe("transition_begin")?.unwrap_or(0)))
+            let (start, end): (f64, f64) = (args.to("init_value")?, args.to("end_value")?);
+            let (power, begin): (f64, Option<u64>) =
+                (args.to("power")?, args.maybe("transition_begin")?);
+            match args.to("transition_steps")? {
+                0 => Box::new(Constant::new(start)?),
+                steps => {
+                    let decay = Polynomial::new(start, end, steps, power)?;
+                    Box::new(decay.delay(begin.unwrap_or(0)))
+                }
+            }
         }
         "optax_exponential_decay" => exponential(args, args.to("init_value")?)?,
         "optax_cosine_decay" => {
@@ -61,14 +69,7 @@ fn build(op: &str, args: &Args) -> Result<Boxed, Failure> {
                 "cosine" => Shape::Cosine,
                 other => return Err(Failure::unsupported(format!("interpolate_type {other}"))),
             };
-            let start: f64 = args.to("init_value")?;
-            let mut knots = scales(args)?;
-            let mut value = start;
-            for (_, scale) in &mut knots {
-                value *= *scale;
-                *scale = value;
-            }
-            Box::new(Piecewise::new(start, knots, shape)?)
+            interpolated(args.to("init_value")?, scales(args)?.into_iter().collect(), shape)?
         }
         "optax_sgdr" => {
             let (mut parts, mut ends, mut end) = (Vec::new(), Vec::new(), 0);
@@ -84,8 +85,8 @@ fn build(op: &str, args: &Args) -> Result<Boxed, Failure> {
             ends.pop();
             Box::new(Sequential::new(parts, ends)?)
         }
-        "optax_linear_onecycle" => one_cycle(args, Shape::Linear, &[("pct_final", 0.85)])?,
-        "optax_cosine_onecycle" => one_cycle(args, Shape::Cosine, &[])?,
+        "optax_linear_onecycle" => one_cycle(args, Shape::Linear, Some(("pct_final", 0.85)))?,
+        "optax_cosine_onecycle" => one_cycle(args, Shape::Cosine, None)?,
         other => return Err(Failure::unsupported(format!("schedule {other}"))),
     })
 }
@@ -115,30 +116,55 @@ fn warmup_cosine(args: &Args) -> Result<Boxed, Failure> {
 
 fn exponential(args: &Args, start: f64) -> Result<Boxed, Failure> {
     let (rate, steps): (f64, u64) = (args.to("decay_rate")?, args.to("transition_steps")?);
-    let decay: Boxed = if args.maybe("staircase")?.unwrap_or(false) {
+    let (begin, end): (Option<u64>, Option<f64>) =
+        (args.maybe("transition_begin")?, args.maybe("end_value")?);
+    let staircase = args.maybe("staircase")?.unwrap_or(false);
+    if steps == 0 || rate == 0.0 {
+        // optax takes this for a constant.
+        return Ok(Box::new(Constant::new(start)?));
+    }
+    let decay: Boxed = if staircase {
         Box::new(StepDecay::new(start, steps, rate)?)
     } else {
         Box::new(ExponentialDecay::new(start, rate)?.with_period(steps)?)
     };
-    let decay = decay.delay(args.maybe("transition_begin")?.unwrap_or(0));
-    Ok(match args.maybe("end_value")? {
+    let decay = decay.delay(begin.unwrap_or(0));
+    Ok(match end {
         None => Box::new(decay),
-        Some(end) if rate > 1.0 => Box::new(decay.clamp(0.0, end)?),
-        Some(end) => Box::new(decay.clamp(end, f64::MAX)?),
+        Some(end) if rate < 1.0 => Box::new(decay.clamp(end, f64::MAX)?),
+        Some(end) => Box::new(decay.clamp(0.0, end)?),
     })
 }
 
 /// Up to the peak, down to the start where `middle` says, and on to the last value.
-fn one_cycle(args: &Args, shape: Shape, middle: &[(&str, f64)]) -> Result<Boxed, Failure> {
+fn one_cycle(args: &Args, shape: Shape, middle: Option<(&str, f64)>) -> Result<Boxed, Failure> {
     let (steps, peak): (u64, f64) = (args.to("transition_steps")?, args.to("peak_value")?);
     let or = |name: &str, default: f64| Ok::<_, Failure>(args.maybe(name)?.unwrap_or(default));
     let at = |fraction: f64| (fraction * steps as f64) as u64;
-    let start = peak / or("div_factor", 25.0)?;
-    let end = start / or("final_div_factor", 1e4)?;
-    let mut knots = vec![(at(or("pct_start", 0.3)?), peak)];
-    for &(name, default) in middle {
-        knots.push((at(or(name, default)?), start));
+    let factor = or("div_factor", 25.0)?;
+    let mut scales = BTreeMap::from([(at(or("pct_start", 0.3)?), factor)]);
+    let mut last = 1.0 / or("final_div_factor", 1e4)?;
+    match middle {
+        Some((name, default)) => {
+            scales.insert(at(or(name, default)?), 1.0 / factor);
+        }
+        None => last /= factor,
     }
-    knots.push((steps, end));
-    Ok(Box::new(Piecewise::new(start, knots, shape)?))
+    scales.insert(steps, last);
+    interpolated(peak / factor, scales, shape)
+}
+
+/// From `start` through the running product of the scales. Of two at one step the later counts, as in a dict.
+fn interpolated(start: f64, scales: BTreeMap<u64, f64>, shape: Shape) -> Result<Boxed, Failure> {
+    let mut value = start;
+    let knots = scales.into_iter().map(|(at, scale)| {
+        value *= scale;
+        (at, value)
+    });
+    let knots: Vec<(u64, f64)> = knots.collect();
+    // One at 0 with others behind it is where they start from.
+    Ok(Box::new(match knots.as_slice() {
+        [(0, start), rest @ ..] if !rest.is_empty() => Piecewise::new(*start, rest, shape)?,
+        _ => Piecewise::new(start, knots, shape)?,
+    }))
 }

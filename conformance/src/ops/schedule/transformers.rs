@@ -46,9 +46,15 @@ pub(super) fn build(op: &str, args: &Args, base: f64) -> Result<Boxed, Failure> 
             Box::new(restarts.warmup(warmup))
         }
         "hf_polynomial" => {
+            let (end, power): (f64, f64) = (args.to("lr_end")?, args.to("power")?);
             let steps = decay_steps(args, warmup)?.max(1);
-            let decay = Polynomial::new(base, args.to("lr_end")?, steps, args.to("power")?)?;
-            Box::new(decay.warmup(warmup))
+            let decay = Polynomial::new(base, end, steps, power)?.warmup(warmup);
+            if args.to::<u64>("num_training_steps")? < warmup {
+                // Over before the warm-up is.
+                Box::new(decay.then(warmup, Constant::new(end)?))
+            } else {
+                Box::new(decay)
+            }
         }
         "hf_inverse_sqrt" => {
             let default = if warmup == 0 { 10_000 } else { warmup };

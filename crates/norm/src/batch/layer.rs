@@ -195,10 +195,10 @@ impl BatchNorm {
         let weight = next_weight(count, self.config.momentum, tape);
         if batch.count > 0 {
             let unbiased = |c| batch.unbiased_var(c).unwrap_or_default();
-            blend(mean, batch, weight, |c| batch.mean[c]);
-            blend(var, batch, weight, |c| {
-                if self.config.unbiased_running_var { unbiased(c) } else { batch.var(c) }
-            });
+            let spread =
+                |c| if self.config.unbiased_running_var { unbiased(c) } else { batch.var(c) };
+            blend(mean, weight, |c| batch.lasting(c, batch.mean[c]));
+            blend(var, weight, |c| batch.lasting(c, spread(c)));
         }
     }
 }

@@ -92,6 +92,11 @@ impl BatchStats {
         Self::new(moments_of(x, geometry).iter())
     }
 
+    /// `value` for a channel whose statistics are finite: a NaN that a batch brings along would stay for ever.
+    pub(crate) fn lasting(&self, channel: usize, value: f64) -> Option<f64> {
+        (self.mean[channel].is_finite() && self.m2[channel].is_finite()).then_some(value)
+    }
+
     /// What forward says about the channels of a batch.
     pub(crate) fn collect(fits: &[(Moments, Fit)]) -> Self {
         Self::new(fits.iter().map(|(moments, _)| moments))

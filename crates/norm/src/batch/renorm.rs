@@ -305,8 +305,9 @@ impl BatchRenorm {
         let (y, stats) = batch_renorm(x, w.as_ref(), b.as_ref(), (&mean, &std), limits, eps)?;
         let weight = next_weight(&self.num_batches_tracked, self.config.momentum, tape);
         if stats.count > 0 {
-            blend(&self.running_mean, &stats, weight, |c| stats.mean[c]);
-            blend(&self.running_std, &stats, weight, |c| (stats.var(c) + eps).sqrt());
+            let std = |c| (stats.var(c) + eps).sqrt();
+            blend(&self.running_mean, weight, |c| stats.lasting(c, stats.mean[c]));
+            blend(&self.running_std, weight, |c| stats.lasting(c, std(c)));
         }
         Ok(y)
     }

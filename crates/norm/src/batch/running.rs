@@ -3,10 +3,10 @@
 use gradus_autograd::{Buffer, Tape, Tensor};
 use gradus_tensor::DType;
 
-use super::{BatchStats, Momentum};
+use super::Momentum;
 
 /// Counts a batch and returns the weight that it gets. On a calibrating tape, batches are averaged.
-pub(super) fn next_weight(count: &Buffer, momentum: Momentum, tape: &Tape) -> f64 {
+pub(crate) fn next_weight(count: &Buffer, momentum: Momentum, tape: &Tape) -> f64 {
     let momentum = if tape.is_calibrating() { Momentum::Cumulative } else { momentum };
     let mut weight = 0.0;
     count.update(|n| {
@@ -17,24 +17,16 @@ pub(super) fn next_weight(count: &Buffer, momentum: Momentum, tape: &Tape) -> f6
     weight
 }
 
-/// `running += weight (value - running)` for each channel whose statistics are finite: a NaN that a batch brings along
-/// would stay for ever.
-pub(super) fn blend(
-    running: &Buffer,
-    stats: &BatchStats,
-    weight: f64,
-    value: impl Fn(usize) -> f64,
-) {
+/// `running += weight (value - running)`, in the type of `running`, for each channel that has a value.
+pub(crate) fn blend(running: &Buffer, weight: f64, value: impl Fn(usize) -> Option<f64>) {
     running.update(|running| {
         let dtype = running.dtype();
         let mut values = running.to_dtype(DType::F64).to_vec::<f64>();
         for (c, r) in values.iter_mut().enumerate() {
-            if !(stats.mean[c].is_finite() && stats.m2[c].is_finite()) {
-                continue;
+            if let Some(new) = value(c) {
+                // With all of the weight on the new, nothing of the old is left, whatever it was.
+                *r = if weight == 1.0 { new } else { *r + weight * (new - *r) };
             }
-            let new = value(c);
-            // With all of the weight on the new, nothing of the old is left, whatever it was.
-            *r = if weight == 1.0 { new } else { *r + weight * (new - *r) };
         }
         *running = Tensor::from_slice(&values, running.shape()).to_dtype(dtype);
     });
