@@ -1,7 +1,11 @@
 //! One pass over a parameter: the arithmetic of an optimizer is written once, as the direction that it takes, and
 //! serves both the whole optimizer and a stage of a chain.
 
-use crate::{param::Value, pieces::in_pieces, slots::Work};
+use crate::{
+    param::Value,
+    pieces::{Task, in_pieces},
+    slots::Work,
+};
 
 /// What stands around a direction in an optimizer: the sign and the L2 penalty before it, decoupled decay and the
 /// rate after it.
@@ -70,10 +74,30 @@ macro_rules! element {
     };
 }
 
+/// The type of a buffer of state.
+macro_rules! slice {
+    ($state:ident, $a:lifetime, $t:ty) => {
+        &$a mut [$t]
+    };
+}
+
+/// The pass of a stage.
+#[derive(Clone, Copy)]
+struct Rewrite<F> {
+    direction: F,
+}
+
+/// The pass of a whole optimizer.
+#[derive(Clone, Copy)]
+struct Apply<W, F> {
+    around: Around<W>,
+    direction: F,
+}
+
 /// For each number of state buffers a method of [`Out`] that walks gradient and state side by side.
 macro_rules! passes {
-    ($($pass:ident($($state:ident),*);)*) => {
-        impl<T: Value> Out<'_, T> {$(
+    ($($pass:ident($($state:ident),*);)*) => {$(
+        impl<T: Value> Out<'_, T> {
             /// Sends `direction(g, state..)` of each element, which may change the state, on its way.
             #[inline]
             pub(crate) fn $pass(
@@ -82,62 +106,47 @@ macro_rules! passes {
                 direction: impl Fn(T::Work, $(element!($state, T::Work)),*) -> T::Work + Copy + Send + Sync,
             ) {
                 match self {
-                    Self::Gradient(grad) => {
-                        in_pieces((grad, $($state,)*), move |(grad, $($state,)*)| {
-                            rewrite::$pass(grad, $($state,)* &direction)
-                        });
-                    }
+                    Self::Gradient(grad) => in_pieces((grad, $($state,)*), Rewrite { direction }),
                     Self::Value { value, grad, around } => {
-                        in_pieces((value, grad, $($state,)*), move |(value, grad, $($state,)*)| {
-                            apply::$pass(around, value, grad, $($state,)* &direction)
-                        });
+                        in_pieces((value, grad, $($state,)*), Apply { around, direction });
                     }
                 }
             }
-        )*}
-
-        // Functions of their own: slices that come as arguments are known not to overlap.
-        mod rewrite {
-            use super::*;
-            $(
-                #[inline(always)]
-                pub(super) fn $pass<T: Value>(
-                    grad: &mut [T],
-                    $($state: &mut [T::Work],)*
-                    direction: &impl Fn(T::Work, $(element!($state, T::Work)),*) -> T::Work,
-                ) {
-                    let n = grad.len();
-                    $(let $state = &mut $state[..n];)*
-                    for i in 0..n {
-                        grad[i] = T::store(direction(grad[i].load(), $(&mut $state[i]),*));
-                    }
-                }
-            )*
         }
 
-        mod apply {
-            use super::*;
-            $(
-                #[inline(always)]
-                pub(super) fn $pass<T: Value>(
-                    around: Around<T::Work>,
-                    value: &mut [T],
-                    grad: &[T],
-                    $($state: &mut [T::Work],)*
-                    direction: &impl Fn(T::Work, $(element!($state, T::Work)),*) -> T::Work,
-                ) {
-                    let n = value.len();
-                    let grad = &grad[..n];
-                    $(let $state = &mut $state[..n];)*
-                    for i in 0..n {
-                        let p = value[i].load();
-                        let g = around.gradient(grad[i].load(), p);
-                        value[i] = T::store(around.moved(p, direction(g, $(&mut $state[i]),*)));
-                    }
+        impl<'a, T: Value, F> Task<(&'a mut [T], $(slice!($state, 'a, T::Work),)*)> for Rewrite<F>
+        where
+            F: Fn(T::Work, $(element!($state, T::Work)),*) -> T::Work + Copy + Send + Sync,
+        {
+            #[inline(always)]
+            fn run(self, (grad, $($state,)*): (&'a mut [T], $(slice!($state, 'a, T::Work),)*)) {
+                let n = grad.len();
+                $(let $state = &mut $state[..n];)*
+                for i in 0..n {
+                    grad[i] = T::store((self.direction)(grad[i].load(), $(&mut $state[i]),*));
                 }
-            )*
+            }
         }
-    };
+
+        impl<'a, T: Value, F> Task<(&'a mut [T], &'a [T], $(slice!($state, 'a, T::Work),)*)>
+            for Apply<T::Work, F>
+        where
+            F: Fn(T::Work, $(element!($state, T::Work)),*) -> T::Work + Copy + Send + Sync,
+        {
+            #[inline(always)]
+            fn run(self, all: (&'a mut [T], &'a [T], $(slice!($state, 'a, T::Work),)*)) {
+                let (value, grad, $($state,)*) = all;
+                let n = value.len();
+                let grad = &grad[..n];
+                $(let $state = &mut $state[..n];)*
+                for i in 0..n {
+                    let p = value[i].load();
+                    let g = self.around.gradient(grad[i].load(), p);
+                    value[i] = T::store(self.around.moved(p, (self.direction)(g, $(&mut $state[i]),*)));
+                }
+            }
+        }
+    )*};
 }
 passes! {
     pass0();

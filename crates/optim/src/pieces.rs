@@ -80,19 +80,32 @@ macro_rules! tuples {
 }
 tuples! { (A) (A B) (A B C) (A B C D) (A B C D E) }
 
+/// What is done to a piece: a closure, or a struct where it matters that the loop is compiled for the instruction set
+/// of the machine, which only what is inlined is, and only a method can be made to be.
+pub(crate) trait Task<C>: Copy + Send + Sync {
+    fn run(self, piece: C);
+}
+
+impl<C, F: Fn(C) + Copy + Send + Sync> Task<C> for F {
+    #[inline(always)]
+    fn run(self, piece: C) {
+        self(piece);
+    }
+}
+
 /// `work` on the elements of all slices, piece by piece; with the feature `rayon` by any threads. Let `work` own the
 /// numbers that it uses (`move`): each piece gets a copy of them, which stays in registers.
-pub(crate) fn in_pieces<C: Cut>(all: C, work: impl Fn(C) + Copy + Send + Sync) {
+pub(crate) fn in_pieces<C: Cut>(all: C, work: impl Task<C>) {
     in_pieces_of(PIECE, all, work);
 }
 
 /// The same for rows of `width` elements.
-pub(crate) fn in_rows<C: Cut>(all: C, width: usize, work: impl Fn(C) + Copy + Send + Sync) {
+pub(crate) fn in_rows<C: Cut>(all: C, width: usize, work: impl Task<C>) {
     in_pieces_of(PIECE / width.max(1), all, work);
 }
 
 /// The same with at most `piece` elements each, or 32. All pieces but the first start at a multiple of 16.
-pub(crate) fn in_pieces_of<C: Cut>(piece: usize, all: C, work: impl Fn(C) + Copy + Send + Sync) {
+pub(crate) fn in_pieces_of<C: Cut>(piece: usize, all: C, work: impl Task<C>) {
     if all.len() <= piece.max(32) {
         return simd::run(Piece { all, work });
     }
@@ -107,11 +120,11 @@ struct Piece<C, F> {
     work: F,
 }
 
-impl<C, F: Fn(C)> Kernel for Piece<C, F> {
+impl<C, F: Task<C>> Kernel for Piece<C, F> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        (self.work)(self.all);
+        self.work.run(self.all);
     }
 }
 
