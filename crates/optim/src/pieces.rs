@@ -138,12 +138,16 @@ mod tests {
     fn every_element_has_its_turn_once() {
         for len in [0, 1, 31, 33, 100, 1001] {
             let (mut x, y) = (vec![0usize; len], vec![1usize; len]);
-            in_pieces_of(32, (x.as_mut_slice(), y.as_slice(), 0..len), |(x, y, at)| {
-                assert!(x.len() == y.len() && at.start.is_multiple_of(16));
-                for ((x, y), i) in x.iter_mut().zip(y).zip(at) {
-                    *x += y + i;
-                }
-            });
+            in_pieces_of(
+                32,
+                (x.as_mut_slice(), y.as_slice(), 0..len),
+                |(x, y, at): (&mut [usize], &[usize], Range<usize>)| {
+                    assert!(x.len() == y.len() && at.start.is_multiple_of(16));
+                    for ((x, y), i) in x.iter_mut().zip(y).zip(at) {
+                        *x += y + i;
+                    }
+                },
+            );
             assert!(x.iter().enumerate().all(|(i, &x)| x == i + 1), "{len}");
         }
     }
@@ -151,11 +155,15 @@ mod tests {
     #[test]
     fn rows_are_cut_between_them() {
         let mut data = vec![0usize; 300];
-        in_pieces_of(32, (Rows { data: &mut data, width: 3 }, 0..100), |(rows, at)| {
-            for (row, i) in rows.data.chunks_mut(3).zip(at) {
-                row.fill(i);
-            }
-        });
+        in_pieces_of(
+            32,
+            (Rows { data: &mut data, width: 3 }, 0..100),
+            |(rows, at): (Rows<'_, usize>, Range<usize>)| {
+                for (row, i) in rows.data.chunks_mut(3).zip(at) {
+                    row.fill(i);
+                }
+            },
+        );
         assert!(data.iter().enumerate().all(|(i, &x)| x == i / 3));
     }
 }
