@@ -19,8 +19,8 @@ use crate::{
 ///
 /// Buffers such as the running statistics of batch norm are not part of a walk over parameters, and those of the
 /// training run do not fit averaged weights: estimate them anew on some training batches with the averaged
-/// weights swapped in (reset them, then forward passes in training mode with a cumulative average; torch's
-/// `update_bn`).
+/// weights swapped in (`update_bn` of `gradus-norm`; elsewhere, reset them and average those of forward passes in
+/// training mode).
 ///
 /// ```
 /// use gradus_core::VecParam;
