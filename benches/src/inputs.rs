@@ -33,17 +33,14 @@ pub fn sym(seed: u64, shape: &[usize], bound: f64) -> Tensor {
     })
 }
 
-/// Parameter number `i` of this shape, with a gradient.
-#[must_use]
-pub fn parameter(i: u64, shape: &[usize]) -> VecParam {
-    let (value, grad) = (sym(3000 + i, shape, 0.05), sym(2000 + i, shape, 1.0));
-    VecParam::new(format!("{i}"), shape, value.to_vec()).with_grad(grad.to_vec())
-}
-
 /// `n` parameters of this shape, with gradients.
 #[must_use]
 pub fn parameters(n: u64, shape: &[usize]) -> Vec<VecParam> {
-    (0..n).map(|i| parameter(i, shape)).collect()
+    let param = |i: u64| {
+        let (value, grad) = (sym(3000 + i, shape, 0.05), sym(2000 + i, shape, 1.0));
+        VecParam::new(format!("{i}"), shape, value.to_vec()).with_grad(grad.to_vec())
+    };
+    (0..n).map(param).collect()
 }
 
 /// Integer number `i` in `0..modulus`.

@@ -2,12 +2,13 @@
 //! convolutional stem.
 
 use gradus_clip::{ClipNorm, clip_grad_norm};
-use gradus_core::{GradientTransform, VecParam};
+use gradus_core::{GradientTransform, ParamKind, ParamMut, Parameters};
 use gradus_optim::{Adam, AdamConfig};
+use gradus_tensor::Tensor;
 
 use crate::{
     checks::Checks,
-    inputs::parameter,
+    inputs::sym,
     measure::{Measured, Request, Session},
 };
 
@@ -35,13 +36,36 @@ fn shapes() -> Vec<Vec<usize>> {
     shapes.into_iter().map(<[usize]>::to_vec).collect()
 }
 
-/// The 60 parameters with their gradients.
-fn parameters() -> Vec<VecParam> {
-    (0..).zip(shapes()).map(|(j, shape)| parameter(j, &shape)).collect()
+/// Parameters and their gradients, each of which never changes but by clipping.
+struct Model(Vec<(String, Tensor, Tensor)>);
+
+impl Model {
+    /// The 60 parameters.
+    fn new() -> Self {
+        let parameter = |(j, shape): (u64, Vec<usize>)| {
+            (format!("{j}"), sym(3000 + j, &shape, 0.05), sym(2000 + j, &shape, 1.0))
+        };
+        Self((0..).zip(shapes()).map(parameter).collect())
+    }
+
+    fn values(&self) -> impl Iterator<Item = f32> {
+        self.0.iter().flat_map(|(_, value, _)| value.to_vec())
+    }
+
+    fn gradients(&self) -> impl Iterator<Item = f32> {
+        self.0.iter().flat_map(|(_, _, grad)| grad.to_vec())
+    }
 }
 
-fn gradients(params: &[VecParam]) -> impl Iterator<Item = f32> {
-    params.iter().flat_map(|p| p.grad.iter().flatten().copied())
+impl Parameters for Model {
+    fn visit(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        for (name, value, grad) in &mut self.0 {
+            let shape = value.shape().to_vec();
+            let (value, grad) = (value.make_mut::<f32>(), grad.make_mut::<f32>());
+            let (value, grad) = (Some(value.into()), Some(grad.into()));
+            f(ParamMut { name, shape: &shape, kind: ParamKind::Weight, value, grad });
+        }
+    }
 }
 
 /// Checks of the rows look at the third call.
@@ -49,35 +73,35 @@ const CHECKED_CALLS: usize = 3;
 
 /// Global norm and scaling, with a bound that shrinks so that every call clips.
 pub(super) fn clip_grad_norm_row(request: &Request) -> Measured {
-    let mut params = parameters();
-    let norm = gradients(&params).map(|g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+    let mut model = Model::new();
+    let norm = model.gradients().map(|g| f64::from(g).powi(2)).sum::<f64>().sqrt();
     let mut bound = norm;
-    let mut clip = |params: &mut Vec<VecParam>| {
+    let mut clip = |model: &mut Model| {
         bound *= 0.999;
-        clip_grad_norm(params, &ClipNorm::new(bound)).expect("the norm is finite").norm
+        clip_grad_norm(model, &ClipNorm::new(bound)).expect("the norm is finite").norm
     };
     let session = Session::begin(request);
-    let norms: Vec<f64> = (0..CHECKED_CALLS).map(|_| clip(&mut params)).collect();
-    let after = Checks::of_flat(gradients(&params));
+    let norms: Vec<f64> = (0..CHECKED_CALLS).map(|_| clip(&mut model)).collect();
+    let after = Checks::of_flat(model.gradients());
     let checks = Checks {
         headline: norms[0],
         values: norms.iter().copied().chain(after.values).collect(),
         scale: norms.iter().copied().chain(after.scale).collect(),
     };
-    Measured { timing: session.time(|| clip(&mut params)), checks }
+    Measured { timing: session.time(|| clip(&mut model)), checks }
 }
 
 /// AdamW with PyTorch's defaults, the decay on all parameters.
 pub(super) fn adamw_step(request: &Request) -> Measured {
-    let mut params = parameters();
+    let mut model = Model::new();
     let mut adamw = Adam::new(AdamConfig::adamw()).expect("the defaults");
-    let mut step = |params: &mut Vec<VecParam>| {
-        adamw.step(1e-3, params).expect("the parameters do not change");
+    let mut step = |model: &mut Model| {
+        adamw.step(1e-3, model).expect("the parameters do not change");
     };
     let session = Session::begin(request);
-    (0..CHECKED_CALLS).for_each(|_| step(&mut params));
-    let checks = Checks::of_flat(params.iter().flat_map(|p| p.value.iter().copied()));
-    Measured { timing: session.time(|| step(&mut params)), checks }
+    (0..CHECKED_CALLS).for_each(|_| step(&mut model));
+    let checks = Checks::of_flat(model.values());
+    Measured { timing: session.time(|| step(&mut model)), checks }
 }
 
 #[cfg(test)]
