@@ -6,8 +6,8 @@
 use kernels::{dot, mask_add, mask_where, scale_rows, softmax_grad_rows, softmax_rows};
 
 use crate::{
-    DType, MatMut, MatRef, Real, Tensor, broadcast_shapes, buffer::Buffer, gemm, map::same_dtype,
-    par, with_real,
+    DType, MatMut, MatRef, Real, Start, Tensor, broadcast_shapes, buffer::Buffer, gemm,
+    map::same_dtype, par, with_real,
 };
 
 mod kernels;
@@ -296,7 +296,7 @@ impl Problem {
                     matrix(&self.q, at, first, rows),
                     matrix(&self.k, at, 0, width).t(),
                     MatMut::new(s, rows, width),
-                    false,
+                    Start::Zero,
                 );
                 let scale = self.mask_scores(s, at, first, width);
                 let lse = &mut lse[j * self.lq + first..][..rows];
@@ -307,7 +307,7 @@ impl Problem {
                     p,
                     matrix(&self.v, at, 0, width),
                     MatMut::strided(y, rows, self.dv, stride),
-                    false,
+                    Start::Zero,
                 );
                 scale_rows(y, self.dv, stride, &inverse[..rows]);
             }
@@ -337,8 +337,18 @@ impl Problem {
                 let (s, ds) = (&mut scores[..rows * width], &mut grads[..rows * width]);
                 let (q, dy) =
                     (matrix(&self.q, at, first, rows), matrix(&saved.grad, at, first, rows));
-                gemm(q, matrix(&self.k, at, 0, width).t(), MatMut::new(s, rows, width), false);
-                gemm(dy, matrix(&self.v, at, 0, width).t(), MatMut::new(ds, rows, width), false);
+                gemm(
+                    q,
+                    matrix(&self.k, at, 0, width).t(),
+                    MatMut::new(s, rows, width),
+                    Start::Zero,
+                );
+                gemm(
+                    dy,
+                    matrix(&self.v, at, 0, width).t(),
+                    MatMut::new(ds, rows, width),
+                    Start::Zero,
+                );
                 let scale = self.mask_scores(s, at, first, width);
                 for (r, delta) in delta[..rows].iter_mut().enumerate() {
                     let (a, b) =
@@ -355,16 +365,21 @@ impl Problem {
                         ds,
                         matrix(&self.k, at, 0, width),
                         MatMut::strided(out, rows, self.d, d_stride),
-                        false,
+                        Start::Zero,
                     );
                 }
                 if needs[1] {
                     let out = &mut dk[self.start(j, 0, self.lk, self.d)..];
-                    gemm(ds.t(), q, MatMut::strided(out, width, self.d, d_stride), true);
+                    gemm(ds.t(), q, MatMut::strided(out, width, self.d, d_stride), Start::Current);
                 }
                 if needs[2] {
                     let out = &mut dv[self.start(j, 0, self.lk, self.dv)..];
-                    gemm(p.t(), dy, MatMut::strided(out, width, self.dv, dv_stride), true);
+                    gemm(
+                        p.t(),
+                        dy,
+                        MatMut::strided(out, width, self.dv, dv_stride),
+                        Start::Current,
+                    );
                 }
             }
         }

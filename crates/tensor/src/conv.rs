@@ -11,7 +11,7 @@ use columns::{Scratch, col2im, for_each_block, for_each_row};
 use geometry::Geometry;
 pub use options::ConvOptions;
 
-use crate::{MatMut, MatRef, Real, Tensor, gemm::gemm, map::same_dtype, par, with_real};
+use crate::{MatMut, MatRef, Real, Start, Tensor, gemm::gemm, map::same_dtype, par, with_real};
 
 /// Nanoseconds of a piece of the batch that sums its own gradient of the weight.
 const PIECE_NS: f64 = 100_000.0;
@@ -163,7 +163,7 @@ fn forward_image<T: Real>(
         for_each_block(g, x, scratch, |first, columns| {
             let y = &mut y[first * g.output[1]..];
             let y = MatMut::strided(y, g.channels[1], columns.cols(), g.plane());
-            gemm(w, columns, y, bias.is_some());
+            gemm(w, columns, y, if bias.is_some() { Start::Current } else { Start::Zero });
         });
     }
 }
@@ -177,7 +177,7 @@ fn grad_input_image<T: Real>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T], scra
                 wt,
                 rows_of_output(g, dy, 0, g.plane()),
                 MatMut::new(dx, g.patch(), g.plane()),
-                false,
+                Start::Zero,
             );
             continue;
         }
@@ -187,7 +187,12 @@ fn grad_input_image<T: Real>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T], scra
         for (first, rows) in g.blocks() {
             let n = rows * g.output[1];
             let columns = &mut columns[..g.patch() * n];
-            gemm(wt, rows_of_output(g, dy, first, n), MatMut::new(columns, g.patch(), n), false);
+            gemm(
+                wt,
+                rows_of_output(g, dy, first, n),
+                MatMut::new(columns, g.patch(), n),
+                Start::Zero,
+            );
             col2im::<T>(*g, first, rows, columns, target);
         }
         if g.is_padded() {
@@ -211,7 +216,7 @@ fn add_grad_weight_image<T: Real>(
         let dw = &mut dw[group * g.group_weight()..][..g.group_weight()];
         for_each_block(g, x, scratch, |first, columns| {
             let dy = rows_of_output(g, dy, first, columns.cols());
-            gemm(dy, columns.t(), MatMut::new(dw, g.channels[1], g.patch()), true);
+            gemm(dy, columns.t(), MatMut::new(dw, g.channels[1], g.patch()), Start::Current);
         });
     }
 }

@@ -2,7 +2,14 @@
 
 #![allow(unsafe_code)]
 
-use crate::{Real, par};
+mod double;
+mod pack;
+mod single;
+mod tiles;
+
+use gradus_core::DType;
+
+use crate::Real;
 
 /// A matrix to read: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +66,6 @@ impl<'a, T> MatRef<'a, T> {
     pub fn cols(&self) -> usize {
         self.cols
     }
-
-    fn rows_from(self, first: usize, rows: usize) -> Self {
-        let start = (first * self.row_stride).min(self.data.len());
-        Self { data: &self.data[start..], rows, ..self }
-    }
 }
 
 /// A dense matrix to write, with rows `row_stride` apart.
@@ -100,6 +102,21 @@ impl<'a, T> MatMut<'a, T> {
         );
         Self { data, rows, cols, row_stride }
     }
+
+    /// Fills C with what a product is added to.
+    fn begin(&mut self, start: Start<'_, T>)
+    where
+        T: Real,
+    {
+        let stride = self.row_stride.max(self.cols);
+        for row in self.data.chunks_mut(stride).take(self.rows) {
+            match start {
+                Start::Zero => row[..self.cols].fill(T::ZERO),
+                Start::Current => {}
+                Start::Bias(bias) => row[..self.cols].copy_from_slice(bias),
+            }
+        }
+    }
 }
 
 #[track_caller]
@@ -115,14 +132,21 @@ fn check_bounds(len: usize, rows: usize, cols: usize, row_stride: usize, col_str
     }
 }
 
-/// Fewest rows of a block that one thread computes: each block packs B anew.
-const MIN_ROWS: usize = 32;
-/// From this many rows on there are two blocks a thread, so that a slow thread does not hold up the others.
-const BALANCED_ROWS: usize = 512;
-/// Nanoseconds of one multiply-add, roughly.
-pub(crate) const MULTIPLY_ADD_NS: f64 = 0.02;
+/// What a product is added to.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Start<'a, T> {
+    /// Nothing: C is overwritten.
+    Zero,
+    /// What C holds.
+    Current,
+    /// One element for each column, in every row of C.
+    Bias(&'a [T]),
+}
 
-/// `C = A B`, or `C += A B` when `accumulate`.
+/// Nanoseconds of one multiply-add, roughly.
+pub(crate) const MULTIPLY_ADD_NS: f64 = 0.012;
+
+/// `C = A B`, added to what `start` says.
 ///
 /// Every element of C sums its products in an order that depends on the inner size alone, so that the result is
 /// the same for any number of threads.
@@ -130,7 +154,12 @@ pub(crate) const MULTIPLY_ADD_NS: f64 = 0.02;
 /// # Panics
 /// When the shapes do not fit.
 #[track_caller]
-pub fn gemm<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, c: MatMut<'_, T>, accumulate: bool) {
+pub fn gemm<T: Real>(
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    mut c: MatMut<'_, T>,
+    start: Start<'_, T>,
+) {
     assert!(
         a.cols == b.rows && c.rows == a.rows && c.cols == b.cols,
         "gemm: {}x{} times {}x{} into {}x{}",
@@ -141,95 +170,52 @@ pub fn gemm<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, c: MatMut<'_, T>, accum
         c.rows,
         c.cols
     );
-    let (m, k, n, stride) = (a.rows, a.cols, b.cols, c.row_stride);
-    if m == 0 || n == 0 {
+    if let Start::Bias(bias) = start {
+        assert_eq!(bias.len(), b.cols, "gemm: elements of the bias and columns of C");
+    }
+    if c.rows == 0 || c.cols == 0 {
         return;
     }
-    if k == 0 {
-        if !accumulate {
-            for row in c.data.chunks_mut(stride.max(n)).take(m) {
-                row[..n].fill(T::ZERO);
-            }
-        }
-        return;
+    if a.cols == 0 {
+        return c.begin(start);
     }
-    let row_ns = (n * k) as f64 * MULTIPLY_ADD_NS;
-    // The order of the sums is that of the inner size, so this cut may follow the pool and change no bit.
-    let threads = rayon::current_num_threads();
-    let parts = if m >= BALANCED_ROWS { 2 * threads } else { threads };
-    let block_rows = m.div_ceil(parts).next_multiple_of(16).max(MIN_ROWS);
-    if m <= block_rows || !par::worth_it(m, row_ns) {
-        block(a, b, c, accumulate);
-        return;
+    match as_f32(a, b, &mut c, start) {
+        Some((a, b, c, start)) => single::product(a, b, c, start),
+        None => double::product(a, b, c, start),
     }
-    // The last row may end before its stride does, so blocks are cut by hand.
-    let data = &mut c.data[..(m - 1) * stride + n];
-    rayon::scope(|s| {
-        let mut rest = data;
-        for first in (0..m).step_by(block_rows) {
-            let rows = block_rows.min(m - first);
-            let cut = (rows * stride).min(rest.len());
-            let (mine, later) = rest.split_at_mut(cut);
-            rest = later;
-            s.spawn(move |_| {
-                let c = MatMut { data: mine, rows, cols: n, row_stride: stride };
-                block(a.rows_from(first, rows), b, c, accumulate);
-            });
-        }
-    });
 }
 
-fn block<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, c: MatMut<'_, T>, accumulate: bool) {
-    let strides = (
-        a.row_stride as isize,
-        a.col_stride as isize,
-        b.row_stride as isize,
-        b.col_stride as isize,
-    );
-    let (rsa, csa, rsb, csb) = strides;
-    let beta = if accumulate { 1.0 } else { 0.0 };
-    let (pa, pb, pc) = (a.data.as_ptr(), b.data.as_ptr(), c.data.as_mut_ptr());
-    match T::DTYPE {
-        // SAFETY: T is f32 (the match); MatRef and MatMut checked at construction (and rows_from and gemm kept)
-        // that every element lies inside its slice; C is borrowed mutably and its rows do not overlap.
-        gradus_core::DType::F32 => unsafe {
-            matrixmultiply::sgemm(
-                a.rows,
-                a.cols,
-                b.cols,
-                1.0,
-                pa.cast(),
-                rsa,
-                csa,
-                pb.cast(),
-                rsb,
-                csb,
-                beta as f32,
-                pc.cast(),
-                c.row_stride as isize,
-                1,
-            );
-        },
-        // SAFETY: as above; Real is implemented for f32 and f64 only, and this is not f32.
-        _ => unsafe {
-            matrixmultiply::dgemm(
-                a.rows,
-                a.cols,
-                b.cols,
-                1.0,
-                pa.cast(),
-                rsa,
-                csa,
-                pb.cast(),
-                rsb,
-                csb,
-                beta,
-                pc.cast(),
-                c.row_stride as isize,
-                1,
-            );
-        },
+/// The operands as what they are, if that is f32.
+#[allow(clippy::type_complexity)]
+fn as_f32<'a, T: Real>(
+    a: MatRef<'a, T>,
+    b: MatRef<'a, T>,
+    c: &'a mut MatMut<'_, T>,
+    start: Start<'a, T>,
+) -> Option<(MatRef<'a, f32>, MatRef<'a, f32>, MatMut<'a, f32>, Start<'a, f32>)> {
+    if T::DTYPE != DType::F32 {
+        return None;
     }
+    // SAFETY: T is f32.
+    let cast =
+        |x: &'a [T]| unsafe { std::slice::from_raw_parts(x.as_ptr().cast::<f32>(), x.len()) };
+    let read = |m: MatRef<'a, T>| MatRef {
+        data: cast(m.data),
+        rows: m.rows,
+        cols: m.cols,
+        row_stride: m.row_stride,
+        col_stride: m.col_stride,
+    };
+    let (rows, cols, row_stride) = (c.rows, c.cols, c.row_stride);
+    let (ptr, len) = (c.data.as_mut_ptr().cast::<f32>(), c.data.len());
+    // SAFETY: T is f32, and C stays borrowed.
+    let data = unsafe { std::slice::from_raw_parts_mut(ptr, len) };
+    let start = match start {
+        Start::Zero => Start::Zero,
+        Start::Current => Start::Current,
+        Start::Bias(bias) => Start::Bias(cast(bias)),
+    };
+    Some((read(a), read(b), MatMut { data, rows, cols, row_stride }, start))
 }
 
 #[cfg(test)]
@@ -262,7 +248,12 @@ mod tests {
                         let ma = if ta { MatRef::new(&a, k, m).t() } else { MatRef::new(&a, m, k) };
                         let mb = if tb { MatRef::new(&b, n, k).t() } else { MatRef::new(&b, k, n) };
                         let mut c = c0.clone();
-                        gemm(ma, mb, MatMut::new(&mut c, m, n), acc);
+                        gemm(
+                            ma,
+                            mb,
+                            MatMut::new(&mut c, m, n),
+                            if acc { Start::Current } else { Start::Zero },
+                        );
                         for i in 0..m {
                             for j in 0..n {
                                 let sum: f64 = (0..k).map(|l| at(i, l) * bt(l, j)).sum();
@@ -288,7 +279,12 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut c = vec![0f32; m * n];
             pool.install(|| {
-                gemm(MatRef::new(&a, m, k), MatRef::new(&b, k, n), MatMut::new(&mut c, m, n), false)
+                gemm(
+                    MatRef::new(&a, m, k),
+                    MatRef::new(&b, k, n),
+                    MatMut::new(&mut c, m, n),
+                    Start::Zero,
+                )
             });
             c
         };

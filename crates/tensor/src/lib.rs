@@ -21,7 +21,7 @@ mod view;
 
 pub use attention::AttentionOptions;
 pub use conv::ConvOptions;
-pub use gemm::{MatMut, MatRef, gemm};
+pub use gemm::{MatMut, MatRef, Start, gemm};
 pub use gradus_core::{DType, Element, FloatElement, bf16, f16};
 pub use gradus_kernel::{kernel, par, simd};
 pub use map::{BinaryOp, TernaryOp, UnaryOp};

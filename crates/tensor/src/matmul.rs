@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use crate::{
-    MatMut, MatRef, Tensor, broadcast_shapes, gemm::gemm, map::same_dtype, par, with_real,
+    MatMut, MatRef, Start, Tensor, broadcast_shapes, gemm::gemm, map::same_dtype, par, with_real,
 };
 
 /// A stack of matrices inside a tensor: strides that [`MatRef`] can take, or a dense copy.
@@ -53,16 +53,16 @@ impl Tensor {
         let mut out = with_real!("matmul", dtype, T => Self::build::<T>(&shape, |out| {
             if tall {
                 let a = MatRef::new(a.as_slice::<T>(), batch * m, k);
-                gemm(a, matrix(&b, &[]), MatMut::new(out, batch * m, n), false);
+                gemm(a, matrix(&b, &[]), MatMut::new(out, batch * m, n), Start::Zero);
             } else if batch == 1 {
-                gemm(matrix(&a, &[]), matrix(&b, &[]), MatMut::new(out, m, n), false);
+                gemm(matrix(&a, &[]), matrix(&b, &[]), MatMut::new(out, m, n), Start::Zero);
             } else {
                 let lead = &shape[..shape.len() - 2];
                 let width = m * n;
                 par::for_each_mut(out, width, (m * n * k) as f64 * 0.03, |first, out| {
                     for (i, out) in out.chunks_mut(width.max(1)).enumerate() {
                         let index = unravel(first + i, lead);
-                        gemm(matrix(&a, &index), matrix(&b, &index), MatMut::new(out, m, n), false);
+                        gemm(matrix(&a, &index), matrix(&b, &index), MatMut::new(out, m, n), Start::Zero);
                     }
                 });
             }
@@ -109,16 +109,9 @@ impl Tensor {
         let mut shape = self.shape.clone();
         shape[self.ndim() - 1] = n;
         with_real!("linear", dtype, T => Self::build::<T>(&shape, |out| {
-            if let Some(bias) = &bias {
-                let bias = bias.as_slice::<T>();
-                par::for_each_mut(out, n, 0.1 * n as f64, |_, out| {
-                    for row in out.chunks_mut(n) {
-                        row.copy_from_slice(bias);
-                    }
-                });
-            }
+            let start = bias.as_ref().map_or(Start::Zero, |b| Start::Bias(b.as_slice()));
             let x = MatRef::new(x.as_slice::<T>(), m, k);
-            gemm(x, matrix(&weight, &[]).t(), MatMut::new(out, m, n), bias.is_some());
+            gemm(x, matrix(&weight, &[]).t(), MatMut::new(out, m, n), start);
         }))
     }
 }

@@ -6,7 +6,8 @@
 use cells::{Rows, Step};
 
 use crate::{
-    DType, MatMut, MatRef, Real, Tensor, buffer::Buffer, gemm, map::same_dtype, par, with_real,
+    DType, MatMut, MatRef, Real, Start, Tensor, buffer::Buffer, gemm, map::same_dtype, par,
+    with_real,
 };
 
 mod cells;
@@ -228,7 +229,12 @@ impl Recurrence {
         let mut buf = Buffer::uninit(T::DTYPE, rows * width);
         let state = buf.as_mut_slice::<T>().expect("the buffer was made for this type");
         for s in 0..steps {
-            gemm(MatRef::new(h, rows, hidden), weight, MatMut::new(state, rows, width), false);
+            gemm(
+                MatRef::new(h, rows, hidden),
+                weight,
+                MatMut::new(state, rows, width),
+                Start::Zero,
+            );
             let at = Step { rows, steps, t: self.step(s, steps), hidden };
             match self.cell {
                 Cell::RnnTanh => cells::rnn_step(at, bias, state, gates, y, h),
@@ -317,7 +323,12 @@ impl Recurrence {
             let d = if gru { &*state_side } else { &*gates };
             let d = MatRef::strided(&d[at.t * width..], rows, width, steps * width, 1);
             // The GRU's state also goes on directly, by z h.
-            gemm(d, weight, MatMut::new(dh, rows, hidden), gru);
+            gemm(
+                d,
+                weight,
+                MatMut::new(dh, rows, hidden),
+                if gru { Start::Current } else { Start::Zero },
+            );
         }
     }
 

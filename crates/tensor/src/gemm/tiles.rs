@@ -1,0 +1,332 @@
+//! The inner loop of the f32 matrix product, once per instruction set.
+//!
+//! A tile of C, some rows of a few vectors each, stays in registers while its products are summed. Every
+//! element sums its products in the order of the inner dimension, whatever the tile and the instruction set;
+//! where these have fused multiply-adds, all give the same bits.
+
+use gradus_kernel::simd;
+
+use super::Start;
+
+/// One tile to compute: pointers into packed operands and into C.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// `A[r, l]` is `a[l * rows + r]`.
+    pub a: *const f32,
+    /// `B[l, j]` is `b[l * WIDTH + j]`; columns from `cols` on are zero.
+    pub b: *const f32,
+    /// Inner size.
+    pub k: usize,
+    pub c: *mut f32,
+    /// Elements between the rows of C.
+    pub c_stride: usize,
+    /// Rows, at most [`Isa::ROWS`].
+    pub rows: usize,
+    /// Columns, at most [`Isa::WIDTH`].
+    pub cols: usize,
+    /// What the sums are added to; a bias begins at the tile's first column.
+    pub start: TileStart,
+}
+
+/// As [`Start`], of one tile.
+#[derive(Clone, Copy)]
+pub(super) enum TileStart {
+    Zero,
+    Current,
+    Bias(*const f32),
+}
+
+impl TileStart {
+    /// That of the columns from `first` on.
+    pub(super) fn of(start: Start<'_, f32>, first: usize) -> Self {
+        match start {
+            Start::Zero => Self::Zero,
+            Start::Current => Self::Current,
+            Start::Bias(bias) => Self::Bias(bias[first..].as_ptr()),
+        }
+    }
+}
+
+/// An instruction set: the shape of its tiles, and how to compute one.
+pub(super) trait Isa: Copy + Send + Sync {
+    /// Most rows of a tile.
+    const ROWS: usize;
+    /// Columns of a tile.
+    const WIDTH: usize;
+    /// Elements of a vector.
+    const VECTOR: usize;
+
+    /// Computes a tile.
+    ///
+    /// # Safety
+    /// The machine has the instruction set; `a` and `b` hold `k * rows` and `k * WIDTH` elements; the
+    /// `rows` x `cols` elements of C (and `cols` of a bias) are valid, and nobody else uses those of C.
+    unsafe fn tile(self, tile: &Tile);
+}
+
+/// Sums of a tile of plain Rust, which the compiler vectorises as it can.
+#[derive(Clone, Copy)]
+pub(super) struct Portable {
+    /// Whether to fuse multiply-adds, as the other sets do: not where that is no instruction of the machine, and would
+    /// be a slow function instead.
+    fused: bool,
+}
+
+impl Portable {
+    pub(super) fn new() -> Self {
+        let fused = cfg!(target_arch = "aarch64") || simd::detected() != simd::Level::Portable;
+        Self { fused }
+    }
+
+    #[inline(always)]
+    fn sums<const FUSED: bool>(t: &Tile) -> [[f32; Self::WIDTH]; Self::ROWS] {
+        let mut acc = [[0f32; Self::WIDTH]; Self::ROWS];
+        for l in 0..t.k {
+            // SAFETY: the caller of `tile` vouches for the sizes of the operands.
+            let b: &[f32; Self::WIDTH] = unsafe { &*t.b.add(l * Self::WIDTH).cast() };
+            for (r, acc) in acc.iter_mut().enumerate().take(t.rows) {
+                // SAFETY: as above.
+                let a = unsafe { *t.a.add(l * t.rows + r) };
+                for (acc, &b) in acc.iter_mut().zip(b) {
+                    *acc = if FUSED { a.mul_add(b, *acc) } else { a * b + *acc };
+                }
+            }
+        }
+        acc
+    }
+}
+
+impl Isa for Portable {
+    const ROWS: usize = 4;
+    const WIDTH: usize = 16;
+    const VECTOR: usize = 1;
+
+    #[inline]
+    unsafe fn tile(self, t: &Tile) {
+        let acc = if self.fused { Self::sums::<true>(t) } else { Self::sums::<false>(t) };
+        // SAFETY: the caller vouches for C.
+        unsafe {
+            for (r, acc) in acc.iter().enumerate().take(t.rows) {
+                for (j, &sum) in acc.iter().enumerate().take(t.cols) {
+                    let c = t.c.add(r * t.c_stride + j);
+                    *c = match t.start {
+                        TileStart::Zero => sum,
+                        TileStart::Current => *c + sum,
+                        TileStart::Bias(bias) => *bias.add(j) + sum,
+                    };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256i, __m512, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_maskstore_ps,
+        _mm256_set1_ps, _mm256_setzero_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm512_storeu_ps,
+    };
+
+    use super::{Isa, Tile, TileStart};
+
+    /// Tiles of 14 x 32: 28 sums in 32 registers, so that a load of B serves 14 multiply-adds.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512;
+
+    impl Isa for Avx512 {
+        const ROWS: usize = 14;
+        const WIDTH: usize = 32;
+        const VECTOR: usize = 16;
+
+        #[inline]
+        unsafe fn tile(self, t: &Tile) {
+            type Code = unsafe fn(&Tile);
+            const WIDE: [Code; 14] = [
+                wide::<1, 2>,
+                wide::<2, 2>,
+                wide::<3, 2>,
+                wide::<4, 2>,
+                wide::<5, 2>,
+                wide::<6, 2>,
+                wide::<7, 2>,
+                wide::<8, 2>,
+                wide::<9, 2>,
+                wide::<10, 2>,
+                wide::<11, 2>,
+                wide::<12, 2>,
+                wide::<13, 2>,
+                wide::<14, 2>,
+            ];
+            const NARROW: [Code; 14] = [
+                wide::<1, 1>,
+                wide::<2, 1>,
+                wide::<3, 1>,
+                wide::<4, 1>,
+                wide::<5, 1>,
+                wide::<6, 1>,
+                wide::<7, 1>,
+                wide::<8, 1>,
+                wide::<9, 1>,
+                wide::<10, 1>,
+                wide::<11, 1>,
+                wide::<12, 1>,
+                wide::<13, 1>,
+                wide::<14, 1>,
+            ];
+            let codes = if t.cols > 16 { &WIDE } else { &NARROW };
+            // SAFETY: the caller vouches for all of it.
+            unsafe { codes[t.rows - 1](t) }
+        }
+    }
+
+    /// `R` rows of `V` vectors.
+    ///
+    /// # Safety
+    /// As [`Isa::tile`], with `R` rows and at most `16 * V` columns.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn wide<const R: usize, const V: usize>(t: &Tile) {
+        // SAFETY: the caller vouches for the sizes of the operands and for C.
+        unsafe {
+            for r in 0..R {
+                for v in 0..V {
+                    _mm_prefetch::<_MM_HINT_T0>(t.c.add(r * t.c_stride + 16 * v).cast());
+                }
+            }
+            let mut acc = [[_mm512_setzero_ps(); V]; R];
+            let (mut a, mut b) = (t.a, t.b);
+            for _ in 0..t.k {
+                let mut row = [_mm512_setzero_ps(); V];
+                for (v, x) in row.iter_mut().enumerate() {
+                    *x = _mm512_loadu_ps(b.add(16 * v));
+                }
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let x = _mm512_set1_ps(*a.add(r));
+                    for (acc, &b) in acc.iter_mut().zip(&row) {
+                        *acc = _mm512_fmadd_ps(x, b, *acc);
+                    }
+                }
+                a = a.add(R);
+                b = b.add(Avx512::WIDTH);
+            }
+            // Columns of the last vector.
+            let last: __mmask16 = 0xFFFF >> (16 * V - t.cols);
+            for (r, acc) in acc.iter().enumerate() {
+                for (v, &sum) in acc.iter().enumerate() {
+                    let c = t.c.add(r * t.c_stride + 16 * v);
+                    if v + 1 == V && last != 0xFFFF {
+                        let sum = match t.start {
+                            TileStart::Zero => sum,
+                            TileStart::Current => {
+                                _mm512_add_ps(_mm512_maskz_loadu_ps(last, c), sum)
+                            }
+                            TileStart::Bias(bias) => {
+                                _mm512_add_ps(_mm512_maskz_loadu_ps(last, bias.add(16 * v)), sum)
+                            }
+                        };
+                        _mm512_mask_storeu_ps(c, last, sum);
+                    } else {
+                        let sum: __m512 = match t.start {
+                            TileStart::Zero => sum,
+                            TileStart::Current => _mm512_add_ps(_mm512_loadu_ps(c), sum),
+                            TileStart::Bias(bias) => {
+                                _mm512_add_ps(_mm512_loadu_ps(bias.add(16 * v)), sum)
+                            }
+                        };
+                        _mm512_storeu_ps(c, sum);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tiles of 6 x 16: 12 sums in 16 registers.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx2;
+
+    impl Isa for Avx2 {
+        const ROWS: usize = 6;
+        const WIDTH: usize = 16;
+        const VECTOR: usize = 8;
+
+        #[inline]
+        unsafe fn tile(self, t: &Tile) {
+            type Code = unsafe fn(&Tile);
+            const CODES: [Code; 6] =
+                [half::<1>, half::<2>, half::<3>, half::<4>, half::<5>, half::<6>];
+            // SAFETY: the caller vouches for all of it.
+            unsafe { CODES[t.rows - 1](t) }
+        }
+    }
+
+    /// `R` rows of two vectors.
+    ///
+    /// # Safety
+    /// As [`Isa::tile`], with `R` rows.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn half<const R: usize>(t: &Tile) {
+        /// Eight ones and eight zeros: the mask of `n` lanes begins at `8 - n`.
+        const LANES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: the caller vouches for the sizes of the operands and for C; masks lie within LANES.
+        unsafe {
+            let mut acc = [[_mm256_setzero_ps(); 2]; R];
+            let (mut a, mut b) = (t.a, t.b);
+            for _ in 0..t.k {
+                let row = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let x = _mm256_set1_ps(*a.add(r));
+                    acc[0] = _mm256_fmadd_ps(x, row[0], acc[0]);
+                    acc[1] = _mm256_fmadd_ps(x, row[1], acc[1]);
+                }
+                a = a.add(R);
+                b = b.add(Avx2::WIDTH);
+            }
+            for (v, half) in [0, 8].into_iter().enumerate() {
+                if t.cols <= half {
+                    break;
+                }
+                let lanes = (t.cols - half).min(8);
+                let mask: __m256i = _mm256_loadu_si256(LANES.as_ptr().add(8 - lanes).cast());
+                for (r, acc) in acc.iter().enumerate() {
+                    let c = t.c.add(r * t.c_stride + half);
+                    let sum = match t.start {
+                        TileStart::Zero => acc[v],
+                        TileStart::Current => _mm256_add_ps(_mm256_maskload_ps(c, mask), acc[v]),
+                        TileStart::Bias(bias) => {
+                            _mm256_add_ps(_mm256_maskload_ps(bias.add(half), mask), acc[v])
+                        }
+                    };
+                    _mm256_maskstore_ps(c, mask, sum);
+                }
+            }
+        }
+    }
+}
+
+/// Calls `$body` with `$isa` the instruction set that [`Level`] names.
+macro_rules! with_isa {
+    ($level:expr, $isa:ident => $body:expr) => {
+        match $level {
+            #[cfg(target_arch = "x86_64")]
+            gradus_kernel::simd::Level::Avx512 => {
+                let $isa = $crate::gemm::tiles::Avx512;
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            gradus_kernel::simd::Level::Avx2 => {
+                let $isa = $crate::gemm::tiles::Avx2;
+                $body
+            }
+            _ => {
+                let $isa = $crate::gemm::tiles::Portable::new();
+                $body
+            }
+        }
+    };
+}
+pub(super) use with_isa;
