@@ -6,8 +6,11 @@
 use kernels::{dot, mask_add, mask_where, scale_rows, softmax_grad_rows, softmax_rows};
 
 use crate::{
-    DType, MatMut, MatRef, Real, Start, Tensor, broadcast_shapes, buffer::Buffer, gemm,
-    map::same_dtype, par, with_real,
+    DType, MatMut, MatRef, Real, Start, Tensor, broadcast_shapes,
+    buffer::Buffer,
+    gemm::{Packed, gemm, gemm_packed},
+    map::same_dtype,
+    par, with_real,
 };
 
 mod kernels;
@@ -288,27 +291,20 @@ impl Problem {
         let stride = self.row_stride(self.dv);
         for j in 0..self.heads_in_group() {
             let at = self.head(group, j);
+            let keys = Packed::new(matrix::<T>(&self.k, at, 0, self.lk).t());
+            let values = Packed::new(matrix::<T>(&self.v, at, 0, self.lk));
             for first in (0..self.lq).step_by(BLOCK) {
                 let rows = BLOCK.min(self.lq - first);
                 let width = self.width(first + rows);
                 let s = &mut scores[..rows * width];
-                gemm(
-                    matrix(&self.q, at, first, rows),
-                    matrix(&self.k, at, 0, width).t(),
-                    MatMut::new(s, rows, width),
-                    Start::Zero,
-                );
+                let q = matrix(&self.q, at, first, rows);
+                gemm_packed(q, &keys, MatMut::new(s, rows, width), Start::Zero);
                 let scale = self.mask_scores(s, at, first, width);
                 let lse = &mut lse[j * self.lq + first..][..rows];
                 softmax_rows(s, width, self.causal.then_some(first), scale, lse, inverse);
                 let y = &mut y[self.start(j, first, self.lq, self.dv)..];
                 let p = MatRef::new(s, rows, width);
-                gemm(
-                    p,
-                    matrix(&self.v, at, 0, width),
-                    MatMut::strided(y, rows, self.dv, stride),
-                    Start::Zero,
-                );
+                gemm_packed(p, &values, MatMut::strided(y, rows, self.dv, stride), Start::Zero);
                 scale_rows(y, self.dv, stride, &inverse[..rows]);
             }
         }
@@ -331,24 +327,17 @@ impl Problem {
         let lse = saved.lse.as_slice::<T>();
         for j in 0..self.heads_in_group() {
             let at = self.head(group, j);
+            let keys = matrix::<T>(&self.k, at, 0, self.lk);
+            let (keys, keys_t) = (Packed::new(keys), Packed::new(keys.t()));
+            let values_t = Packed::new(matrix::<T>(&self.v, at, 0, self.lk).t());
             for first in (0..self.lq).step_by(BLOCK) {
                 let rows = BLOCK.min(self.lq - first);
                 let width = self.width(first + rows);
                 let (s, ds) = (&mut scores[..rows * width], &mut grads[..rows * width]);
                 let (q, dy) =
                     (matrix(&self.q, at, first, rows), matrix(&saved.grad, at, first, rows));
-                gemm(
-                    q,
-                    matrix(&self.k, at, 0, width).t(),
-                    MatMut::new(s, rows, width),
-                    Start::Zero,
-                );
-                gemm(
-                    dy,
-                    matrix(&self.v, at, 0, width).t(),
-                    MatMut::new(ds, rows, width),
-                    Start::Zero,
-                );
+                gemm_packed(q, &keys_t, MatMut::new(s, rows, width), Start::Zero);
+                gemm_packed(dy, &values_t, MatMut::new(ds, rows, width), Start::Zero);
                 let scale = self.mask_scores(s, at, first, width);
                 for (r, delta) in delta[..rows].iter_mut().enumerate() {
                     let (a, b) =
@@ -361,12 +350,8 @@ impl Problem {
                 let (p, ds) = (MatRef::new(s, rows, width), MatRef::new(ds, rows, width));
                 if needs[0] {
                     let out = &mut dq[self.start(j, first, self.lq, self.d)..];
-                    gemm(
-                        ds,
-                        matrix(&self.k, at, 0, width),
-                        MatMut::strided(out, rows, self.d, d_stride),
-                        Start::Zero,
-                    );
+                    let out = MatMut::strided(out, rows, self.d, d_stride);
+                    gemm_packed(ds, &keys, out, Start::Zero);
                 }
                 if needs[1] {
                     let out = &mut dk[self.start(j, 0, self.lk, self.d)..];

@@ -179,43 +179,91 @@ pub fn gemm<T: Real>(
     if a.cols == 0 {
         return c.begin(start);
     }
-    match as_f32(a, b, &mut c, start) {
-        Some((a, b, c, start)) => single::product(a, b, c, start),
-        None => double::product(a, b, c, start),
+    if let (Some(a), Some(b), Some(c)) = (a.as_f32(), b.as_f32(), c.as_f32()) {
+        single::product(a, b, c, start.as_f32());
+    } else {
+        double::product(a, b, c, start);
     }
 }
 
-/// The operands as what they are, if that is f32.
-#[allow(clippy::type_complexity)]
-fn as_f32<'a, T: Real>(
-    a: MatRef<'a, T>,
-    b: MatRef<'a, T>,
-    c: &'a mut MatMut<'_, T>,
-    start: Start<'a, T>,
-) -> Option<(MatRef<'a, f32>, MatRef<'a, f32>, MatMut<'a, f32>, Start<'a, f32>)> {
-    if T::DTYPE != DType::F32 {
-        return None;
+/// A right operand that is packed once for many products.
+#[derive(Debug)]
+pub(crate) enum Packed<'a, T> {
+    /// Packed.
+    Single(single::Panels),
+    /// As it is: f64, or nothing.
+    Plain(MatRef<'a, T>),
+}
+
+impl<'a, T: Real> Packed<'a, T> {
+    /// Packs B, by several threads if there is enough of it.
+    pub(crate) fn new(b: MatRef<'a, T>) -> Self {
+        match b.as_f32() {
+            Some(b) if b.rows > 0 && b.cols > 0 => Self::Single(single::Panels::new(b)),
+            _ => Self::Plain(b),
+        }
     }
+}
+
+/// As [`gemm`], on this thread, with as many of the first rows and columns of a packed B as A and C ask for.
+pub(crate) fn gemm_packed<T: Real>(
+    a: MatRef<'_, T>,
+    b: &Packed<'_, T>,
+    mut c: MatMut<'_, T>,
+    start: Start<'_, T>,
+) {
+    match b {
+        Packed::Plain(b) => {
+            gemm(a, MatRef { rows: a.cols, cols: c.cols, ..*b }, c, start);
+        }
+        Packed::Single(b) => {
+            assert!(c.rows == a.rows && b.holds(a.cols, c.cols), "gemm_packed: sizes");
+            if c.rows == 0 || c.cols == 0 {
+                return;
+            }
+            if a.cols == 0 {
+                return c.begin(start);
+            }
+            let a = a.as_f32().expect("B is f32");
+            single::product_packed(a, b, c.as_f32().expect("B is f32"), start.as_f32());
+        }
+    }
+}
+
+/// The slice as what it is, if that is f32.
+fn as_f32<T: Real>(x: &[T]) -> Option<&[f32]> {
     // SAFETY: T is f32.
-    let cast =
-        |x: &'a [T]| unsafe { std::slice::from_raw_parts(x.as_ptr().cast::<f32>(), x.len()) };
-    let read = |m: MatRef<'a, T>| MatRef {
-        data: cast(m.data),
-        rows: m.rows,
-        cols: m.cols,
-        row_stride: m.row_stride,
-        col_stride: m.col_stride,
-    };
-    let (rows, cols, row_stride) = (c.rows, c.cols, c.row_stride);
-    let (ptr, len) = (c.data.as_mut_ptr().cast::<f32>(), c.data.len());
-    // SAFETY: T is f32, and C stays borrowed.
-    let data = unsafe { std::slice::from_raw_parts_mut(ptr, len) };
-    let start = match start {
-        Start::Zero => Start::Zero,
-        Start::Current => Start::Current,
-        Start::Bias(bias) => Start::Bias(cast(bias)),
-    };
-    Some((read(a), read(b), MatMut { data, rows, cols, row_stride }, start))
+    (T::DTYPE == DType::F32)
+        .then(|| unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), x.len()) })
+}
+
+impl<'a, T: Real> MatRef<'a, T> {
+    fn as_f32(self) -> Option<MatRef<'a, f32>> {
+        let Self { data, rows, cols, row_stride, col_stride } = self;
+        Some(MatRef { data: as_f32(data)?, rows, cols, row_stride, col_stride })
+    }
+}
+
+impl<T: Real> MatMut<'_, T> {
+    fn as_f32(&mut self) -> Option<MatMut<'_, f32>> {
+        let &mut Self { ref mut data, rows, cols, row_stride } = self;
+        let (ptr, len) = (data.as_mut_ptr(), data.len());
+        // SAFETY: T is f32, and the slice stays borrowed.
+        let data = (T::DTYPE == DType::F32)
+            .then(|| unsafe { std::slice::from_raw_parts_mut(ptr.cast(), len) })?;
+        Some(MatMut { data, rows, cols, row_stride })
+    }
+}
+
+impl<'a, T: Real> Start<'a, T> {
+    /// As what it is, which is f32.
+    fn as_f32(self) -> Start<'a, f32> {
+        match self {
+            Self::Zero => Start::Zero,
+            Self::Current => Start::Current,
+            Self::Bias(bias) => Start::Bias(as_f32(bias).expect("the operands are f32")),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,11 @@
 use cells::{Rows, Step};
 
 use crate::{
-    DType, MatMut, MatRef, Real, Start, Tensor, buffer::Buffer, gemm, map::same_dtype, par,
-    with_real,
+    DType, MatMut, MatRef, Real, Start, Tensor,
+    buffer::Buffer,
+    gemm::{Packed, gemm_packed},
+    map::same_dtype,
+    par, with_real,
 };
 
 mod cells;
@@ -137,6 +140,10 @@ impl Recurrence {
         self.h0.shape()[1]
     }
 
+    fn weight<T: Real>(&self) -> MatRef<'_, T> {
+        MatRef::new(self.weight_hh.as_slice(), self.width(), self.hidden())
+    }
+
     fn width(&self) -> usize {
         self.cell.gates() * self.hidden()
     }
@@ -194,7 +201,8 @@ impl Recurrence {
         with_real!(self.cell.name(), dtype, T => {
             let bias = self.folded_bias::<T>(biases);
             let outs = [gates.make_mut::<T>(), inner.make_mut(), y.make_mut(), h.make_mut(), c.make_mut()];
-            self.share(outs, steps, |_, outs| self.forward_part(steps, &bias, outs));
+            let weight = Packed::new(self.weight::<T>().t());
+            self.share(outs, steps, |_, outs| self.forward_part(steps, &weight, &bias, outs));
         });
         Recurred { y, hn: h, cn: self.c0.is_some().then_some(c), gates, inner }
     }
@@ -220,21 +228,17 @@ impl Recurrence {
     fn forward_part<T: Real>(
         &self,
         steps: usize,
+        weight: &Packed<'_, T>,
         bias: &[T],
         [gates, inner, y, h, c]: [&mut [T]; 5],
     ) {
         let (hidden, width) = (self.hidden(), self.width());
         let rows = h.len() / hidden;
-        let weight = MatRef::new(self.weight_hh.as_slice::<T>(), width, hidden).t();
         let mut buf = Buffer::uninit(T::DTYPE, rows * width);
         let state = buf.as_mut_slice::<T>().expect("the buffer was made for this type");
         for s in 0..steps {
-            gemm(
-                MatRef::new(h, rows, hidden),
-                weight,
-                MatMut::new(state, rows, width),
-                Start::Zero,
-            );
+            let h_before = MatRef::new(h, rows, hidden);
+            gemm_packed(h_before, weight, MatMut::new(state, rows, width), Start::Zero);
             let at = Step { rows, steps, t: self.step(s, steps), hidden };
             match self.cell {
                 Cell::RnnTanh => cells::rnn_step(at, bias, state, gates, y, h),
@@ -275,7 +279,8 @@ impl Recurrence {
         with_real!(self.cell.name(), dtype, T => {
             let (inner, y, dy) = (inner.as_slice::<T>(), y.as_slice::<T>(), dy.as_ref().map(|t| t.as_slice::<T>()));
             let outs = [gates.make_mut::<T>(), state_side.make_mut(), dh.make_mut(), dc.make_mut()];
-            self.share(outs, steps, |first, outs| self.backward_part(steps, first, [inner, y], dy, outs));
+            let weight = Packed::new(self.weight::<T>());
+            self.share(outs, steps, |first, outs| self.backward_part(steps, first, &weight, [inner, y], dy, outs));
         });
         let state_side = if self.cell == Cell::Gru { state_side } else { gates.clone() };
         RecurredGrad { input_side: gates, state_side, h0: dh, c0: self.c0.is_some().then_some(dc) }
@@ -285,13 +290,13 @@ impl Recurrence {
         &self,
         steps: usize,
         first: usize,
+        weight: &Packed<'_, T>,
         [inner, y]: [&[T]; 2],
         dy: Option<&[T]>,
         [gates, state_side, dh, dc]: [&mut [T]; 4],
     ) {
         let (hidden, width) = (self.hidden(), self.width());
         let rows = dh.len() / hidden;
-        let weight = MatRef::new(self.weight_hh.as_slice::<T>(), width, hidden);
         let zeros = vec![T::ZERO; hidden];
         // Step t of all sequences, in something of [N, T, H].
         let at_step =
@@ -323,12 +328,8 @@ impl Recurrence {
             let d = if gru { &*state_side } else { &*gates };
             let d = MatRef::strided(&d[at.t * width..], rows, width, steps * width, 1);
             // The GRU's state also goes on directly, by z h.
-            gemm(
-                d,
-                weight,
-                MatMut::new(dh, rows, hidden),
-                if gru { Start::Current } else { Start::Zero },
-            );
+            let start = if gru { Start::Current } else { Start::Zero };
+            gemm_packed(d, weight, MatMut::new(dh, rows, hidden), start);
         }
     }
 

@@ -5,7 +5,7 @@
 //! whose packed tiles and panels fit into the caches.
 
 use gradus_core::DType;
-use gradus_kernel::simd;
+use gradus_kernel::simd::{self, Level};
 
 use super::{
     MULTIPLY_ADD_NS, MatMut, MatRef, Start,
@@ -18,6 +18,8 @@ use crate::{buffer::Buffer, par};
 const BLOCK: usize = 256;
 /// Columns of B whose packed block stays in the second cache while rows pass by.
 const COLUMNS: usize = 512;
+/// Nanoseconds that packing takes an element, roughly.
+const PACK_NS: f64 = 0.1;
 /// Nanoseconds of the smallest piece that a thread takes.
 const PIECE_NS: f64 = 40_000.0;
 /// Most pieces a thread: more let a slow thread hold up the others less.
@@ -34,9 +36,68 @@ pub(super) fn product(
     // A column is a row when it is dense: vectors run along rows.
     if b.cols == 1 && c.row_stride == 1 && !matches!(start, Start::Bias(_)) {
         let c = MatMut { cols: c.rows, rows: 1, row_stride: c.rows, data: c.data };
-        return with_isa!(level, isa => run(isa, b.t(), a.t(), c, start));
+        return with_isa!(level, isa => run(isa, level, b.t(), a.t(), c, start));
     }
-    with_isa!(level, isa => run(isa, a, b, c, start));
+    with_isa!(level, isa => run(isa, level, a, b, c, start));
+}
+
+/// As [`product`], with the first `a.cols` rows and `c.cols` columns of a packed B, on this thread.
+pub(super) fn product_packed(
+    a: MatRef<'_, f32>,
+    b: &Panels,
+    c: MatMut<'_, f32>,
+    start: Start<'_, f32>,
+) {
+    with_isa!(b.level, isa => {
+        let p = Product::new(isa, a, c, start, b.blocks);
+        p.rows([0, p.tiles.count], b);
+    });
+}
+
+/// A right operand, all of it packed: block by block, panel by panel.
+#[derive(Debug)]
+pub(crate) struct Panels {
+    buf: Buffer,
+    level: Level,
+    rows: usize,
+    cols: usize,
+    /// Blocks of the inner dimension.
+    blocks: Parts,
+    /// Panels of a block.
+    count: usize,
+    /// Elements of a panel.
+    len: usize,
+}
+
+impl Panels {
+    /// Packs B, which is not empty.
+    pub(super) fn new(b: MatRef<'_, f32>) -> Self {
+        let level = simd::level();
+        with_isa!(level, isa => Self::packed(isa, level, b))
+    }
+
+    /// Whether it has this many rows and columns.
+    pub(super) fn holds(&self, rows: usize, cols: usize) -> bool {
+        rows <= self.rows && cols <= self.cols
+    }
+
+    fn packed<I: Isa>(_: I, level: Level, b: MatRef<'_, f32>) -> Self {
+        let blocks = Parts::new(b.rows, BLOCK);
+        let count = b.cols.div_ceil(I::WIDTH);
+        let len = blocks.get(0)[1] * I::WIDTH;
+        let mut buf = scratch(len * count * blocks.count);
+        par::for_each_mut(floats(&mut buf), len, PACK_NS * len as f64, |first, out| {
+            for (i, out) in (first..).zip(out.chunks_exact_mut(len)) {
+                pack_b::<I>(b, panel::<I>(i % count, b.cols), blocks.get(i / count), out);
+            }
+        });
+        Self { buf, level, rows: b.rows, cols: b.cols, blocks, count, len }
+    }
+}
+
+/// First column and number of columns of a panel.
+fn panel<I: Isa>(i: usize, n: usize) -> [usize; 2] {
+    [i * I::WIDTH, I::WIDTH.min(n - i * I::WIDTH)]
 }
 
 /// The memory of C, which several threads write at different places.
@@ -58,7 +119,7 @@ impl Target {
 }
 
 /// `n` in parts of nearly the same size, at most `most` each.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Parts {
     n: usize,
     count: usize,
@@ -80,48 +141,40 @@ impl Parts {
 struct Product<'a, I> {
     isa: I,
     a: MatRef<'a, f32>,
-    b: MatRef<'a, f32>,
     c: Target,
+    /// Columns of C.
+    n: usize,
     start: Start<'a, f32>,
-    /// Blocks of the inner dimension.
+    /// Blocks of the inner dimension; that of A may end before them.
     blocks: Parts,
     /// Tiles of rows.
     tiles: Parts,
-    /// Panels of columns, all but the last as wide as a tile.
-    panels: usize,
 }
 
 fn run<I: Isa>(
     isa: I,
+    level: Level,
     a: MatRef<'_, f32>,
     b: MatRef<'_, f32>,
     c: MatMut<'_, f32>,
     start: Start<'_, f32>,
 ) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
-    let p = Product {
-        isa,
-        a,
-        b,
-        c: Target { ptr: c.data.as_mut_ptr(), stride: c.row_stride },
-        start,
-        blocks: Parts::new(k, BLOCK),
-        tiles: Parts::new(m, I::ROWS),
-        panels: n.div_ceil(I::WIDTH),
-    };
     // The order of the sums is that of the inner size, so the cut may follow the pool and change no bit.
     let ns = m as f64 * n as f64 * k as f64 * MULTIPLY_ADD_NS;
     let threads = rayon::current_num_threads();
     let pieces =
         if threads == 1 { 1 } else { ((ns / PIECE_NS) as usize).clamp(1, PIECES * threads) };
+    let p = Product::new(isa, a, c, start, Parts::new(k, BLOCK));
     if m >= n {
-        let packed = p.packed_b(ns);
+        let packed = Panels::packed(isa, level, b);
         let pieces = Parts::new(p.tiles.count, p.tiles.count.div_ceil(pieces));
         each(pieces.count, |i| p.rows(pieces.get(i), &packed));
     } else {
-        let packed = p.packed_a(ns);
-        let pieces = Parts::new(p.panels, p.panels.div_ceil(pieces));
-        each(pieces.count, |i| p.columns(pieces.get(i), &packed));
+        let packed = p.packed_a();
+        let panels = n.div_ceil(I::WIDTH);
+        let pieces = Parts::new(panels, panels.div_ceil(pieces));
+        each(pieces.count, |i| p.columns(pieces.get(i), &packed, b));
     }
 }
 
@@ -135,66 +188,56 @@ fn each(n: usize, f: impl Fn(usize) + Sync + Send) {
     }
 }
 
-impl<I: Isa> Product<'_, I> {
+impl<'a, I: Isa> Product<'a, I> {
+    fn new(
+        isa: I,
+        a: MatRef<'a, f32>,
+        c: MatMut<'a, f32>,
+        start: Start<'a, f32>,
+        blocks: Parts,
+    ) -> Self {
+        let (tiles, n) = (Parts::new(a.rows, I::ROWS), c.cols);
+        let c = Target { ptr: c.data.as_mut_ptr(), stride: c.row_stride };
+        Self { isa, a, c, n, start, blocks, tiles }
+    }
+
+    /// Beginning and length of a block of A's columns; none is left where A ends before it.
+    fn block(&self, i: usize) -> Option<[usize; 2]> {
+        let [from, len] = self.blocks.get(i);
+        (from < self.a.cols).then(|| [from, len.min(self.a.cols - from)])
+    }
+
     /// Elements of a packed tile of A.
     fn tile_len(&self) -> usize {
-        self.block_len() * I::ROWS + SLACK
-    }
-
-    /// Elements of a packed panel of B.
-    fn panel_len(&self) -> usize {
-        self.block_len() * I::WIDTH
-    }
-
-    /// The longest block.
-    fn block_len(&self) -> usize {
-        self.blocks.get(0)[1]
-    }
-
-    fn panel(&self, i: usize) -> [usize; 2] {
-        [i * I::WIDTH, I::WIDTH.min(self.b.cols - i * I::WIDTH)]
-    }
-
-    /// All of B: block by block, panel by panel.
-    fn packed_b(&self, ns: f64) -> Buffer {
-        let len = self.panel_len();
-        let mut buf = scratch(len * self.panels * self.blocks.count);
-        let ns = ns / (self.panels * self.blocks.count * self.a.rows) as f64;
-        par::for_each_mut(floats(&mut buf), len, 8.0 * ns, |first, out| {
-            for (i, out) in (first..).zip(out.chunks_exact_mut(len)) {
-                let block = self.blocks.get(i / self.panels);
-                pack_b::<I>(self.b, self.panel(i % self.panels), block, out);
-            }
-        });
-        buf
+        self.blocks.get(0)[1] * I::ROWS + SLACK
     }
 
     /// All of A: block by block, tile by tile.
-    fn packed_a(&self, ns: f64) -> Buffer {
-        let len = self.tile_len();
-        let mut buf = scratch(len * self.tiles.count * self.blocks.count);
-        let ns = ns / (self.tiles.count * self.blocks.count * self.b.cols) as f64;
-        par::for_each_mut(floats(&mut buf), len, 8.0 * ns, |first, out| {
+    fn packed_a(&self) -> Buffer {
+        let (len, tiles) = (self.tile_len(), self.tiles);
+        let mut buf = scratch(len * tiles.count * self.blocks.count);
+        par::for_each_mut(floats(&mut buf), len, PACK_NS * len as f64, |first, out| {
             for (i, out) in (first..).zip(out.chunks_exact_mut(len)) {
-                let block = self.blocks.get(i / self.tiles.count);
-                pack_a::<I>(self.a, self.tiles.get(i % self.tiles.count), block, out);
+                let block = self.blocks.get(i / tiles.count);
+                pack_a::<I>(self.a, tiles.get(i % tiles.count), block, out);
             }
         });
         buf
     }
 
     /// Computes some tiles of rows, all columns.
-    fn rows(&self, [first, count]: [usize; 2], b: &Buffer) {
+    fn rows(&self, [first, count]: [usize; 2], b: &Panels) {
         let mut buf = scratch(self.tile_len());
-        let (tile, b) = (floats(&mut buf), b.as_slice::<f32>().expect("packed as f32"));
-        let group = (COLUMNS / I::WIDTH).max(1);
-        for block in 0..self.blocks.count {
-            let b = &b[block * self.panels * self.panel_len()..];
-            for panels in (0..self.panels).step_by(group) {
+        let tile = floats(&mut buf);
+        let packed = b.buf.as_slice::<f32>().expect("packed as f32");
+        let (panels, group) = (self.n.div_ceil(I::WIDTH), COLUMNS / I::WIDTH);
+        for (block, range) in (0..b.blocks.count).map_while(|i| Some((i, self.block(i)?))) {
+            let packed = &packed[block * b.count * b.len..];
+            for from in (0..panels).step_by(group) {
                 for i in first..first + count {
-                    pack_a::<I>(self.a, self.tiles.get(i), self.blocks.get(block), tile);
-                    for j in panels..self.panels.min(panels + group) {
-                        self.tile(block, i, j, tile, &b[j * self.panel_len()..]);
+                    pack_a::<I>(self.a, self.tiles.get(i), range, tile);
+                    for j in from..panels.min(from + group) {
+                        self.tile(range, i, j, tile, &packed[j * b.len..]);
                     }
                 }
             }
@@ -202,16 +245,16 @@ impl<I: Isa> Product<'_, I> {
     }
 
     /// Computes some panels of columns, all rows.
-    fn columns(&self, [first, count]: [usize; 2], a: &Buffer) {
-        let mut buf = scratch(self.panel_len());
-        let (panel, a) = (floats(&mut buf), a.as_slice::<f32>().expect("packed as f32"));
+    fn columns(&self, [first, count]: [usize; 2], a: &Buffer, b: MatRef<'_, f32>) {
+        let mut buf = scratch(self.blocks.get(0)[1] * I::WIDTH);
+        let (packed, a) = (floats(&mut buf), a.as_slice::<f32>().expect("packed as f32"));
         for block in 0..self.blocks.count {
             let a = &a[block * self.tiles.count * self.tile_len()..];
+            let range = self.blocks.get(block);
             for j in first..first + count {
-                let range = self.blocks.get(block);
-                pack_b::<I>(self.b, self.panel(j), range, panel);
+                pack_b::<I>(b, panel::<I>(j, self.n), range, packed);
                 for i in 0..self.tiles.count {
-                    self.tile(block, i, j, &a[i * self.tile_len()..], panel);
+                    self.tile(range, i, j, &a[i * self.tile_len()..], packed);
                 }
             }
         }
@@ -219,9 +262,8 @@ impl<I: Isa> Product<'_, I> {
 
     /// One tile of C, one block of the inner dimension.
     #[inline]
-    fn tile(&self, block: usize, i: usize, j: usize, a: &[f32], b: &[f32]) {
-        let [[row, rows], [col, cols]] = [self.tiles.get(i), self.panel(j)];
-        let k = self.blocks.get(block)[1];
+    fn tile(&self, [from, k]: [usize; 2], i: usize, j: usize, a: &[f32], b: &[f32]) {
+        let [[row, rows], [col, cols]] = [self.tiles.get(i), panel::<I>(j, self.n)];
         assert!(a.len() >= k * rows && b.len() >= k * I::WIDTH);
         let tile = Tile {
             a: a.as_ptr(),
@@ -231,7 +273,7 @@ impl<I: Isa> Product<'_, I> {
             c_stride: self.c.stride,
             rows,
             cols,
-            start: if block == 0 { TileStart::of(self.start, col) } else { TileStart::Current },
+            start: if from == 0 { TileStart::of(self.start, col) } else { TileStart::Current },
         };
         // SAFETY: the instruction set was chosen by what the machine has; the operands are long enough; MatMut checked
         // that C lies inside of its slice, which is borrowed, and every piece writes its own tiles.
