@@ -165,16 +165,24 @@ mod wide {
             for l in (0..k).step_by(16) {
                 let n = (k - l).min(16);
                 let mask = first_lanes(n);
+                // Constant bounds, so that all of the block stays in registers.
                 let mut block = [_mm512_setzero_ps(); 16];
                 for (r, row) in block.iter_mut().enumerate() {
-                    if r < rows {
-                        // SAFETY: row r has n more elements from l on; masked lanes are not read.
-                        *row = unsafe { _mm512_maskz_loadu_ps(mask, source.add(r * stride + l)) };
-                    }
+                    let (r, mask) = if r < rows { (r, mask) } else { (0, 0) };
+                    // SAFETY: row r has n more elements from l on; masked lanes are not read.
+                    *row = unsafe { _mm512_maskz_loadu_ps(mask, source.add(r * stride + l)) };
                 }
-                for (i, &row) in transposed(block).iter().enumerate().take(n) {
-                    // SAFETY: the caller left room for 16 elements at every position.
-                    unsafe { _mm512_storeu_ps(out.add((l + i) * out_stride), row) };
+                let block = transposed(block);
+                if n == 16 {
+                    for (i, &row) in block.iter().enumerate() {
+                        // SAFETY: the caller left room for 16 elements at every position.
+                        unsafe { _mm512_storeu_ps(out.add((l + i) * out_stride), row) };
+                    }
+                } else {
+                    for (i, &row) in block.iter().enumerate().take(n) {
+                        // SAFETY: as above.
+                        unsafe { _mm512_storeu_ps(out.add((l + i) * out_stride), row) };
+                    }
                 }
             }
         }

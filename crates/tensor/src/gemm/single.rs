@@ -18,6 +18,13 @@ use crate::{buffer::Buffer, par};
 const BLOCK: usize = 256;
 /// Columns of B whose packed block stays in the second cache while rows pass by.
 const COLUMNS: usize = 512;
+/// So few tiles of A meet each panel of B together; of more, each alone meets all panels.
+const FEW: usize = 4;
+/// Rows of A that lie a multiple of this many elements apart fall onto so few places of the first cache that a tile
+/// does not stay there.
+const ROW_CONFLICT: usize = 512;
+/// As [`ROW_CONFLICT`], for columns of A and the second cache.
+const COLUMN_CONFLICT: usize = 1024;
 /// Nanoseconds that packing takes an element, roughly.
 const PACK_NS: f64 = 0.1;
 /// Nanoseconds of the smallest piece that a thread takes.
@@ -74,6 +81,12 @@ impl Panels {
     pub(super) fn new(b: MatRef<'_, f32>) -> Self {
         let level = simd::level();
         with_isa!(level, isa => Self::packed(isa, level, b))
+    }
+
+    /// A panel of a block.
+    fn get(&self, block: usize, i: usize) -> &[f32] {
+        let data = self.buf.as_slice::<f32>().expect("packed as f32");
+        &data[(block * self.count + i) * self.len..][..self.len]
     }
 
     /// Whether it has this many rows and columns.
@@ -174,7 +187,7 @@ fn run<I: Isa>(
         let packed = p.packed_a();
         let panels = n.div_ceil(I::WIDTH);
         let pieces = Parts::new(panels, panels.div_ceil(pieces));
-        each(pieces.count, |i| p.columns(pieces.get(i), &packed, b));
+        each(pieces.count, |i| p.columns(pieces.get(i), packed.as_ref(), b));
     }
 }
 
@@ -212,32 +225,71 @@ impl<'a, I: Isa> Product<'a, I> {
         self.blocks.get(0)[1] * I::ROWS + SLACK
     }
 
-    /// All of A: block by block, tile by tile.
-    fn packed_a(&self) -> Buffer {
-        let (len, tiles) = (self.tile_len(), self.tiles);
-        let mut buf = scratch(len * tiles.count * self.blocks.count);
-        par::for_each_mut(floats(&mut buf), len, PACK_NS * len as f64, |first, out| {
-            for (i, out) in (first..).zip(out.chunks_exact_mut(len)) {
-                let block = self.blocks.get(i / tiles.count);
-                pack_a::<I>(self.a, tiles.get(i % tiles.count), block, out);
-            }
-        });
-        buf
+    /// A tile of A in place, if tiles can read it so.
+    fn in_place(&self, [from, _]: [usize; 2], i: usize) -> Option<Left<'a>> {
+        let &MatRef { data, row_stride, col_stride, .. } = &self.a;
+        let fits = (col_stride == 1 && !row_stride.is_multiple_of(ROW_CONFLICT))
+            || (row_stride == 1 && !col_stride.is_multiple_of(COLUMN_CONFLICT));
+        let first = self.tiles.get(i)[0] * row_stride + from * col_stride;
+        fits.then(|| Left { data: &data[first..], strides: [row_stride, col_stride] })
     }
 
-    /// Computes some tiles of rows, all columns.
+    /// Tiles `first..first + count` of A, each in `len` elements of `out`.
+    fn pack(&self, range: [usize; 2], [first, count]: [usize; 2], out: &mut [f32]) {
+        for (i, out) in (first..first + count).zip(out.chunks_exact_mut(self.tile_len())) {
+            pack_a::<I>(self.a, self.tiles.get(i), range, out);
+        }
+    }
+
+    /// Tile `i` of those that were packed from tile `first` on.
+    fn packed<'b>(&self, out: &'b [f32], first: usize, i: usize) -> Left<'b> {
+        let data = &out[(i - first) * self.tile_len()..];
+        Left { data, strides: [1, self.tiles.get(i)[1]] }
+    }
+
+    /// All of A: block by block, tile by tile; or nothing, if it can stay where it is.
+    fn packed_a(&self) -> Option<Buffer> {
+        if self.in_place([0, 0], 0).is_some() {
+            return None;
+        }
+        let (len, tiles) = (self.tile_len(), self.tiles.count);
+        let mut buf = scratch(len * tiles * self.blocks.count);
+        par::for_each_mut(floats(&mut buf), len, PACK_NS * len as f64, |first, out| {
+            for (i, out) in (first..).zip(out.chunks_exact_mut(len)) {
+                self.pack(self.blocks.get(i / tiles), [i % tiles, 1], out);
+            }
+        });
+        Some(buf)
+    }
+
+    /// Computes some tiles of rows, all columns: few tiles pass by each panel, which stays in the first cache; of many
+    /// tiles each passes by many panels, which stay in the second.
     fn rows(&self, [first, count]: [usize; 2], b: &Panels) {
-        let mut buf = scratch(self.tile_len());
-        let tile = floats(&mut buf);
-        let packed = b.buf.as_slice::<f32>().expect("packed as f32");
-        let (panels, group) = (self.n.div_ceil(I::WIDTH), COLUMNS / I::WIDTH);
+        let group = if count <= FEW { count } else { 1 };
+        let mut buf = scratch(self.tile_len() * group);
+        let out = floats(&mut buf);
+        let panels = self.n.div_ceil(I::WIDTH);
+        let together = COLUMNS / I::WIDTH;
         for (block, range) in (0..b.blocks.count).map_while(|i| Some((i, self.block(i)?))) {
-            let packed = &packed[block * b.count * b.len..];
-            for from in (0..panels).step_by(group) {
-                for i in first..first + count {
-                    pack_a::<I>(self.a, self.tiles.get(i), range, tile);
-                    for j in from..panels.min(from + group) {
-                        self.tile(range, i, j, tile, &packed[j * b.len..]);
+            for from in (0..panels).step_by(together) {
+                for tile in (first..first + count).step_by(group) {
+                    let tiles = tile..tile + group;
+                    let in_place = self.in_place(range, tile).is_some();
+                    if !in_place {
+                        self.pack(range, [tile, tiles.len()], out);
+                    }
+                    for j in from..panels.min(from + together) {
+                        let right = b.get(block, j);
+                        for i in tiles.clone() {
+                            let left = if in_place { self.in_place(range, i) } else { None };
+                            self.tile(
+                                range,
+                                i,
+                                j,
+                                left.unwrap_or_else(|| self.packed(out, tile, i)),
+                                right,
+                            );
+                        }
                     }
                 }
             }
@@ -245,16 +297,21 @@ impl<'a, I: Isa> Product<'a, I> {
     }
 
     /// Computes some panels of columns, all rows.
-    fn columns(&self, [first, count]: [usize; 2], a: &Buffer, b: MatRef<'_, f32>) {
+    fn columns(&self, [first, count]: [usize; 2], a: Option<&Buffer>, b: MatRef<'_, f32>) {
         let mut buf = scratch(self.blocks.get(0)[1] * I::WIDTH);
-        let (packed, a) = (floats(&mut buf), a.as_slice::<f32>().expect("packed as f32"));
+        let out = floats(&mut buf);
+        let a = a.map(|a| a.as_slice::<f32>().expect("packed as f32"));
         for block in 0..self.blocks.count {
-            let a = &a[block * self.tiles.count * self.tile_len()..];
             let range = self.blocks.get(block);
+            let a = a.map(|a| &a[block * self.tiles.count * self.tile_len()..]);
             for j in first..first + count {
-                pack_b::<I>(b, panel::<I>(j, self.n), range, packed);
+                pack_b::<I>(b, panel::<I>(j, self.n), range, out);
                 for i in 0..self.tiles.count {
-                    self.tile(range, i, j, &a[i * self.tile_len()..], packed);
+                    let left = match a {
+                        Some(a) => self.packed(a, 0, i),
+                        None => self.in_place(range, i).expect("not packed, so in place"),
+                    };
+                    self.tile(range, i, j, left, out);
                 }
             }
         }
@@ -262,11 +319,13 @@ impl<'a, I: Isa> Product<'a, I> {
 
     /// One tile of C, one block of the inner dimension.
     #[inline]
-    fn tile(&self, [from, k]: [usize; 2], i: usize, j: usize, a: &[f32], b: &[f32]) {
+    fn tile(&self, [from, k]: [usize; 2], i: usize, j: usize, a: Left<'_>, b: &[f32]) {
         let [[row, rows], [col, cols]] = [self.tiles.get(i), panel::<I>(j, self.n)];
-        assert!(a.len() >= k * rows && b.len() >= k * I::WIDTH);
+        let last = (rows - 1) * a.strides[0] + (k - 1) * a.strides[1];
+        assert!(last < a.data.len() && b.len() >= k * I::WIDTH);
         let tile = Tile {
-            a: a.as_ptr(),
+            a: a.data.as_ptr(),
+            a_strides: a.strides,
             b: b.as_ptr(),
             k,
             c: self.c.at(row, col),
@@ -279,6 +338,13 @@ impl<'a, I: Isa> Product<'a, I> {
         // that C lies inside of its slice, which is borrowed, and every piece writes its own tiles.
         unsafe { self.isa.tile(&tile) }
     }
+}
+
+/// A tile of A: element `(r, l)` is `data[r * strides[0] + l * strides[1]]`, and one of the strides is 1.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    data: &'a [f32],
+    strides: [usize; 2],
 }
 
 fn scratch(len: usize) -> Buffer {

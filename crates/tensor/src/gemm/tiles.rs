@@ -8,11 +8,12 @@ use gradus_kernel::simd;
 
 use super::Start;
 
-/// One tile to compute: pointers into packed operands and into C.
+/// One tile to compute: pointers into the operands and into C.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
-    /// `A[r, l]` is `a[l * rows + r]`.
+    /// `A[r, l]` is `a[r * a_strides[0] + l * a_strides[1]]`; one of the strides is 1.
     pub a: *const f32,
+    pub a_strides: [usize; 2],
     /// `B[l, j]` is `b[l * WIDTH + j]`; columns from `cols` on are zero.
     pub b: *const f32,
     /// Inner size.
@@ -59,7 +60,7 @@ pub(super) trait Isa: Copy + Send + Sync {
     /// Computes a tile.
     ///
     /// # Safety
-    /// The machine has the instruction set; `a` and `b` hold `k * rows` and `k * WIDTH` elements; the
+    /// The machine has the instruction set; the `rows` x `k` elements of A and `k * WIDTH` of B are readable; the
     /// `rows` x `cols` elements of C (and `cols` of a bias) are valid, and nobody else uses those of C.
     unsafe fn tile(self, tile: &Tile);
 }
@@ -86,7 +87,7 @@ impl Portable {
             let b: &[f32; Self::WIDTH] = unsafe { &*t.b.add(l * Self::WIDTH).cast() };
             for (r, acc) in acc.iter_mut().enumerate().take(t.rows) {
                 // SAFETY: as above.
-                let a = unsafe { *t.a.add(l * t.rows + r) };
+                let a = unsafe { *t.a.add(r * t.a_strides[0] + l * t.a_strides[1]) };
                 for (acc, &b) in acc.iter_mut().zip(b) {
                     *acc = if FUSED { a.mul_add(b, *acc) } else { a * b + *acc };
                 }
@@ -135,62 +136,41 @@ mod x86 {
 
     use super::{Isa, Tile, TileStart};
 
-    /// Tiles of 14 x 32: 28 sums in 32 registers, so that a load of B serves 14 multiply-adds.
+    /// Tiles of 13 x 32: 26 sums in 32 registers, so that a load of B serves 13 multiply-adds. (With 14 rows read in
+    /// place the compiler runs out of registers.)
     #[derive(Clone, Copy)]
     pub(in super::super) struct Avx512;
 
     impl Isa for Avx512 {
-        const ROWS: usize = 14;
+        const ROWS: usize = 13;
         const WIDTH: usize = 32;
         const VECTOR: usize = 16;
 
         #[inline]
         unsafe fn tile(self, t: &Tile) {
             type Code = unsafe fn(&Tile);
-            const WIDE: [Code; 14] = [
-                wide::<1, 2>,
-                wide::<2, 2>,
-                wide::<3, 2>,
-                wide::<4, 2>,
-                wide::<5, 2>,
-                wide::<6, 2>,
-                wide::<7, 2>,
-                wide::<8, 2>,
-                wide::<9, 2>,
-                wide::<10, 2>,
-                wide::<11, 2>,
-                wide::<12, 2>,
-                wide::<13, 2>,
-                wide::<14, 2>,
-            ];
-            const NARROW: [Code; 14] = [
-                wide::<1, 1>,
-                wide::<2, 1>,
-                wide::<3, 1>,
-                wide::<4, 1>,
-                wide::<5, 1>,
-                wide::<6, 1>,
-                wide::<7, 1>,
-                wide::<8, 1>,
-                wide::<9, 1>,
-                wide::<10, 1>,
-                wide::<11, 1>,
-                wide::<12, 1>,
-                wide::<13, 1>,
-                wide::<14, 1>,
-            ];
-            let codes = if t.cols > 16 { &WIDE } else { &NARROW };
+            macro_rules! codes {
+                ($vectors:literal, $along:literal: $($rows:literal)*) => {
+                    const { &[$(wide::<$rows, $vectors, $along> as Code),*] }
+                };
+            }
+            let codes: &[Code; 13] = match (t.cols > 16, t.a_strides[0] == 1) {
+                (true, true) => codes!(2, false: 1 2 3 4 5 6 7 8 9 10 11 12 13),
+                (true, false) => codes!(2, true: 1 2 3 4 5 6 7 8 9 10 11 12 13),
+                (false, true) => codes!(1, false: 1 2 3 4 5 6 7 8 9 10 11 12 13),
+                (false, false) => codes!(1, true: 1 2 3 4 5 6 7 8 9 10 11 12 13),
+            };
             // SAFETY: the caller vouches for all of it.
             unsafe { codes[t.rows - 1](t) }
         }
     }
 
-    /// `R` rows of `V` vectors.
+    /// `R` rows of `V` vectors. Rows of A are dense if `ALONG`, its columns otherwise.
     ///
     /// # Safety
     /// As [`Isa::tile`], with `R` rows and at most `16 * V` columns.
     #[target_feature(enable = "avx512f")]
-    unsafe fn wide<const R: usize, const V: usize>(t: &Tile) {
+    unsafe fn wide<const R: usize, const V: usize, const ALONG: bool>(t: &Tile) {
         // SAFETY: the caller vouches for the sizes of the operands and for C.
         unsafe {
             for r in 0..R {
@@ -199,19 +179,31 @@ mod x86 {
                 }
             }
             let mut acc = [[_mm512_setzero_ps(); V]; R];
-            let (mut a, mut b) = (t.a, t.b);
+            let ([row_stride, step], mut b) = (t.a_strides, t.b);
+            // A pointer for every three rows: the two behind each are one and two strides away, which an address can say.
+            let mut a = [t.a; 5];
+            if ALONG {
+                for (i, a) in a.iter_mut().enumerate() {
+                    *a = t.a.wrapping_add(3 * i * row_stride);
+                }
+            }
             for _ in 0..t.k {
                 let mut row = [_mm512_setzero_ps(); V];
                 for (v, x) in row.iter_mut().enumerate() {
                     *x = _mm512_loadu_ps(b.add(16 * v));
                 }
                 for (r, acc) in acc.iter_mut().enumerate() {
-                    let x = _mm512_set1_ps(*a.add(r));
+                    let x = if ALONG { *a[r / 3].add(r % 3 * row_stride) } else { *a[0].add(r) };
+                    let x = _mm512_set1_ps(x);
                     for (acc, &b) in acc.iter_mut().zip(&row) {
                         *acc = _mm512_fmadd_ps(x, b, *acc);
                     }
                 }
-                a = a.add(R);
+                if ALONG {
+                    a = a.map(|a| a.wrapping_add(1));
+                } else {
+                    a[0] = a[0].wrapping_add(step);
+                }
                 b = b.add(Avx512::WIDTH);
             }
             // Columns of the last vector.
@@ -279,11 +271,11 @@ mod x86 {
             for _ in 0..t.k {
                 let row = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
                 for (r, acc) in acc.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*a.add(r));
+                    let x = _mm256_set1_ps(*a.add(r * t.a_strides[0]));
                     acc[0] = _mm256_fmadd_ps(x, row[0], acc[0]);
                     acc[1] = _mm256_fmadd_ps(x, row[1], acc[1]);
                 }
-                a = a.add(R);
+                a = a.wrapping_add(t.a_strides[1]);
                 b = b.add(Avx2::WIDTH);
             }
             for (v, half) in [0, 8].into_iter().enumerate() {
