@@ -3,7 +3,9 @@
 pub mod checks;
 pub mod inputs;
 pub mod measure;
+pub mod roofline;
 pub mod rows;
+pub mod sweep;
 
 mod allocator;
 mod system;

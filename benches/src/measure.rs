@@ -38,6 +38,14 @@ pub struct Timing {
     other_cpus: Option<f64>,
 }
 
+impl Timing {
+    /// The median in ms.
+    #[must_use]
+    pub fn median_ms(&self) -> f64 {
+        self.sorted_ms[self.sorted_ms.len() / 2]
+    }
+}
+
 /// A measurement under way: begins when the inputs and the model are there.
 #[derive(Debug)]
 pub struct Session {
@@ -100,7 +108,7 @@ pub fn report(row: &str, request: &Request, measured: &Measured) -> Value {
         "dtype": request.dtype.name(),
         "threads": request.threads,
         "iters": n,
-        "median_ms": round(ms[n / 2], 6),
+        "median_ms": round(timing.median_ms(), 6),
         "min_ms": round(ms[0], 6),
         "p90_ms": round(ms[n * 9 / 10], 6),
         "peak_rss_mib": timing.peak_rss_mib.map(|v| round(v, 1)),

@@ -39,6 +39,26 @@ pub struct Row {
     pub run: fn(&Request) -> Measured,
 }
 
+/// A training row in a size of its own.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct AtSize {
+    /// Trainable numbers.
+    pub(crate) params: usize,
+    /// Samples, or tokens, of a step.
+    pub(crate) samples: usize,
+    pub(crate) measured: Measured,
+}
+
+/// `mlp_step` with hidden layers of this width on batches of this size.
+pub(crate) fn mlp_of([width, batch]: [usize; 2], request: &Request) -> AtSize {
+    mlp::mlp_of(width, batch, request)
+}
+
+/// `gpt_step` with so many blocks of this width, on so many sequences of 128 tokens.
+pub(crate) fn gpt_of([dim, blocks, sequences]: [usize; 3], request: &Request) -> AtSize {
+    gpt::gpt_of(gpt::Size { dim, blocks, sequences, length: 128 }, request)
+}
+
 const F32: &[DType] = &[DType::F32];
 
 /// All rows.
@@ -71,4 +91,17 @@ const fn kernel(name: &'static str, run: fn(&Request) -> Measured) -> Row {
 
 const fn train(name: &'static str, run: fn(&Request) -> Measured) -> Row {
     Row { name, kind: Kind::Train, dtypes: F32, run }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = ROWS.iter().map(|r| r.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ROWS.len());
+    }
 }

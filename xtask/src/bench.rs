@@ -1,17 +1,31 @@
 //! `cargo xtask bench`.
 
+mod all;
+mod row;
+mod versus;
+
 use crate::{
     shell::{Failed, Shell},
     with,
     workspace::Workspace,
 };
 
-/// With arguments one workload of gradus-bench, without any all Criterion benches.
+/// Without arguments all Criterion benches, with `--all` every row, with `--vs-torch` every row beside PyTorch, and
+/// with other arguments what gradus-bench makes of them.
 pub(crate) fn run(shell: &mut Shell, args: &[String]) -> Result<(), Failed> {
-    if !args.is_empty() {
-        return shell
-            .program(&with(&["-p", "gradus-benches", "--bin", "gradus-bench", "--"], args));
+    let asks_for = |flag: &str| args.iter().any(|a| a == flag);
+    if args.is_empty() {
+        criterion(shell)
+    } else if asks_for("--all") {
+        all::run(shell, args)
+    } else if asks_for("--vs-torch") {
+        versus::run(shell, args)
+    } else {
+        shell.program(&with(row::GRADUS_BENCH, args))
     }
+}
+
+fn criterion(shell: &mut Shell) -> Result<(), Failed> {
     for package in Workspace::load(shell)?.packages {
         // Named one by one: `--benches` would build every library's unit tests as a bench, too.
         let benches: Vec<&str> =

@@ -1,34 +1,51 @@
 //! A small language model.
 
-use gradus_autograd::{CrossEntropy, Param, ParamKind, Tape, Tensor, Var, module};
+use gradus_autograd::{CrossEntropy, Module, Param, ParamKind, Tape, Tensor, Var, module};
 use gradus_core::DType;
 use gradus_nn::{Embedding, Layer, LayerNorm, Linear, Probability, Seeds, TransformerBlock};
 use gradus_optim::{Adam, AdamConfig};
 use gradus_regularize::dropout as drop_out;
 
-use super::training::{Start, dropout, norm, started, train};
+use super::{
+    AtSize,
+    training::{Start, dropout, norm, started, train},
+};
 use crate::{
     inputs::{SQRT_3, tokens},
     measure::{Measured, Request},
 };
 
 const VOCABULARY: usize = 96;
-const SEQUENCES: usize = 16;
-const LENGTH: usize = 128;
-const DIM: usize = 256;
-const HEADS: usize = 4;
-const BLOCKS: usize = 4;
+const HEAD_DIM: usize = 64;
+
+/// Sizes of the model and of its batches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Size {
+    pub(super) dim: usize,
+    pub(super) blocks: usize,
+    pub(super) sequences: usize,
+    pub(super) length: usize,
+}
+
+const GPT: Size = Size { dim: 256, blocks: 4, sequences: 16, length: 128 };
 
 /// Four pre-norm transformer blocks on 16 sequences of 128 tokens, AdamW.
 pub(super) fn gpt_step(request: &Request) -> Measured {
-    let model = started(Gpt::new(dropout(request, 0.1)), &gpt_starts());
+    gpt_of(GPT, request).measured
+}
+
+/// The same in another size.
+pub(super) fn gpt_of(size: Size, request: &Request) -> AtSize {
+    let model = started(Gpt::new(size, dropout(request, 0.1)), &gpt_starts(size));
     let optimizer = Adam::new(AdamConfig::adamw().with_weight_decay(0.1)).expect("constants");
-    let batch = |b| tokens(b, SEQUENCES, LENGTH);
-    train(request, model, optimizer, 3e-4, batch, |model, tape, x, y| {
-        let logits = model.forward(x, tape);
-        let rows = (SEQUENCES * LENGTH) as isize;
-        logits.reshape(&[rows, VOCABULARY as isize]).cross_entropy(y, &CrossEntropy::default())
-    })
+    let params = model.num_params();
+    let batch = |b| tokens(b, size.sequences, size.length);
+    let rows = size.sequences * size.length;
+    let measured = train(request, model, optimizer, 3e-4, batch, |model, tape, x, y| {
+        let logits = model.forward(x, tape).reshape(&[rows as isize, VOCABULARY as isize]);
+        logits.cross_entropy(y, &CrossEntropy::default())
+    });
+    AtSize { params, samples: rows, measured }
 }
 
 struct Gpt {
@@ -42,21 +59,21 @@ struct Gpt {
 module!(Gpt { token, position, blocks, norm, head });
 
 impl Gpt {
-    fn new(dropout: Probability) -> Self {
+    fn new(Size { dim, blocks, length, .. }: Size, dropout: Probability) -> Self {
         let seeds = &mut Seeds::new(0);
+        let position = Tensor::zeros(&[length, dim], DType::F32);
+        let block = |_| TransformerBlock::new(dim, dim / HEAD_DIM, true, dropout, seeds);
         Self {
-            token: Embedding::new(VOCABULARY, DIM, seeds),
-            position: Param::new(Tensor::zeros(&[LENGTH, DIM], DType::F32), ParamKind::Embedding),
-            blocks: (0..BLOCKS)
-                .map(|_| TransformerBlock::new(DIM, HEADS, true, dropout, seeds))
-                .collect(),
-            norm: LayerNorm::new(&[DIM]),
-            head: Linear::new(DIM, VOCABULARY, seeds).without_bias(),
+            blocks: (0..blocks).map(block).collect(),
+            token: Embedding::new(VOCABULARY, dim, seeds),
+            position: Param::new(position, ParamKind::Embedding),
+            norm: LayerNorm::new(&[dim]),
+            head: Linear::new(dim, VOCABULARY, seeds).without_bias(),
             dropout,
         }
     }
 
-    /// Tokens `[N, LENGTH]` to logits `[N, LENGTH, VOCABULARY]`.
+    /// Tokens `[N, length]` to logits `[N, length, VOCABULARY]`.
     fn forward(&self, tokens: &Tensor, tape: &Tape) -> Var {
         let x = self.token.forward(tokens, tape).add(&tape.watch(&self.position));
         let x = self.blocks.iter().fold(drop_out(&x, self.dropout), |x, block| block.forward(&x));
@@ -64,21 +81,22 @@ impl Gpt {
     }
 }
 
-fn gpt_starts() -> Vec<Start> {
+fn gpt_starts(size: Size) -> Vec<Start> {
     let weight = Start::Uniform(0.02 * SQRT_3);
     let linear = || vec![weight, Start::Zeros];
     let block = [norm(), linear(), linear(), norm(), linear(), linear()].concat();
-    [vec![weight; 2], block.repeat(BLOCKS), norm(), vec![weight]].concat()
+    [vec![weight; 2], block.repeat(size.blocks), norm(), vec![weight]].concat()
 }
 
 #[cfg(test)]
 mod tests {
-    use gradus_autograd::Module;
-
     use super::*;
 
     #[test]
     fn the_model_has_its_parameters() {
-        assert_eq!(started(Gpt::new(Probability::ZERO), &gpt_starts()).num_params(), 3_241_472);
+        assert_eq!(
+            started(Gpt::new(GPT, Probability::ZERO), &gpt_starts(GPT)).num_params(),
+            3_241_472
+        );
     }
 }

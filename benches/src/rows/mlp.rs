@@ -1,10 +1,13 @@
 //! Perceptrons with hidden layers: one with batch norm and dropout, one that is too small for anything to hide.
 
-use gradus_autograd::{CrossEntropy, Reduction, Tensor};
+use gradus_autograd::{CrossEntropy, Module, Reduction, Tensor};
 use gradus_nn::{Activation, BatchNorm, Dropout, Layer, Linear, Probability, Seeds, Sequential};
 use gradus_optim::{Adam, AdamConfig, Sgd, SgdConfig};
 
-use super::training::{Start, dropout, linear, norm, started, train};
+use super::{
+    AtSize,
+    training::{Start, dropout, linear, norm, started, train},
+};
 use crate::{
     inputs::{SQRT_3, labels, sym},
     measure::{Measured, Request},
@@ -12,26 +15,33 @@ use crate::{
 
 /// 784-512-512-10 on batches of 128, AdamW.
 pub(super) fn mlp_step(request: &Request) -> Measured {
-    let model = started(mlp(dropout(request, 0.2)), &mlp_starts());
-    let optimizer = Adam::new(AdamConfig::adamw()).expect("the defaults");
-    let batch = |b| (sym(100 + b, &[128, 784], SQRT_3), labels(200 + b, 128, 10));
-    train(request, model, optimizer, 1e-3, batch, |model, tape, x, y| {
-        model.forward(&tape.constant(x.clone())).cross_entropy(y, &CrossEntropy::default())
-    })
+    mlp_of(512, 128, request).measured
 }
 
-fn mlp(p: Probability) -> Sequential {
+/// The same with hidden layers of this width, on batches of this size.
+pub(super) fn mlp_of(width: usize, batch: usize, request: &Request) -> AtSize {
+    let model = started(mlp(width, dropout(request, 0.2)), &mlp_starts(width));
+    let optimizer = Adam::new(AdamConfig::adamw()).expect("the defaults");
+    let params = model.num_params();
+    let data = |b| (sym(100 + b, &[batch, 784], SQRT_3), labels(200 + b, batch, 10));
+    let measured = train(request, model, optimizer, 1e-3, data, |model, tape, x, y| {
+        model.forward(&tape.constant(x.clone())).cross_entropy(y, &CrossEntropy::default())
+    });
+    AtSize { params, samples: batch, measured }
+}
+
+fn mlp(width: usize, p: Probability) -> Sequential {
     let seeds = &mut Seeds::new(0);
     let hidden = |model: Sequential, inputs, seeds: &mut Seeds| {
-        let model = model.then(Linear::new(inputs, 512, seeds)).then(BatchNorm::new(512));
+        let model = model.then(Linear::new(inputs, width, seeds)).then(BatchNorm::new(width));
         model.then(Activation::Relu).then(Dropout::new(p))
     };
     let model = hidden(Sequential::new(), 784, seeds);
-    hidden(model, 512, seeds).then(Linear::new(512, 10, seeds))
+    hidden(model, width, seeds).then(Linear::new(width, 10, seeds))
 }
 
-fn mlp_starts() -> Vec<Start> {
-    [linear(784), norm(), linear(512), norm(), linear(512)].concat()
+fn mlp_starts(width: usize) -> Vec<Start> {
+    [linear(784), norm(), linear(width), norm(), linear(width)].concat()
 }
 
 /// 8-32-32-1 on batches of 32, SGD with momentum: what a step costs when there is next to nothing to compute.
@@ -67,13 +77,11 @@ fn tiny_batch(b: u64) -> (Tensor, Tensor) {
 
 #[cfg(test)]
 mod tests {
-    use gradus_autograd::Module;
-
     use super::*;
 
     #[test]
     fn models_have_their_parameters() {
-        let model = started(mlp(Probability::ZERO), &mlp_starts());
+        let model = started(mlp(512, Probability::ZERO), &mlp_starts(512));
         assert_eq!(model.num_params(), 671_754);
         assert_eq!(started(tiny_mlp(), &tiny_mlp_starts()).num_params(), 1_377);
     }
