@@ -37,14 +37,14 @@ fn exp_rows<T: Real>(x: &[T], n: usize, out: &mut [T], maxima: &mut [T; BLOCK]) 
         }
     }
     for o in out {
-        *o = o.exp_();
+        *o = o.exp_neg_();
     }
 }
 
 #[inline(always)]
 fn exp_shifted<T: Real>(x: &[T], shift: T, out: &mut [T]) {
     for (o, &x) in out.iter_mut().zip(x) {
-        *o = (x - shift).exp_();
+        *o = (x - shift).exp_neg_();
     }
 }
 
