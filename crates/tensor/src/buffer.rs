@@ -6,17 +6,17 @@
 //! and every [`Element`] type takes any bit pattern, so reading one early is a wrong number, not
 //! undefined behaviour.
 //!
-//! Large blocks are whole pages of the system on Linux, huge ones where it has them: walking over them misses the
-//! translation cache 512 times less often. The part of a block that a tensor leaves unused is never touched.
+//! Where blocks come from says `source`.
 
 #![allow(unsafe_code)]
 
+mod source;
+
 use std::{
-    alloc::{Layout, handle_alloc_error},
     fmt,
     ptr::NonNull,
     sync::{
-        Mutex,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -125,39 +125,37 @@ struct Block(NonNull<u8>);
 // SAFETY: a Block is free memory that nobody else points to.
 unsafe impl Send for Block {}
 
-static FREE: [Mutex<Vec<Block>>; CLASSES] = [const { Mutex::new(Vec::new()) }; CLASSES];
+/// Free blocks of each class.
+type Lists = [Mutex<Vec<Block>>; CLASSES];
+
+static FREE: Lists = [const { Mutex::new(Vec::new()) }; CLASSES];
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static FRESH: AtomicUsize = AtomicUsize::new(0);
 
-fn layout(bytes: usize) -> Layout {
-    Layout::from_size_align(bytes, ALIGNMENT).expect("a tensor's size in bytes overflows isize")
-}
-
-fn lock(class: usize) -> std::sync::MutexGuard<'static, Vec<Block>> {
-    // A panic elsewhere cannot leave the list half-changed.
-    FREE[class].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    // A panic elsewhere cannot leave a list half-changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn pool_take(class: usize) -> NonNull<u8> {
     let bytes = class_bytes(class);
     let used = IN_USE.fetch_add(bytes, Relaxed) + bytes;
     PEAK.fetch_max(used, Relaxed);
-    if let Some(block) = lock(class).pop() {
+    if let Some(block) = lock(&FREE[class]).pop() {
         HELD.fetch_sub(bytes, Relaxed);
         return block.0;
     }
     FRESH.fetch_add(1, Relaxed);
-    let block = if bytes < HUGE { heap::take(bytes) } else { pages::take(bytes) };
-    block.unwrap_or_else(|| handle_alloc_error(layout(bytes)))
+    source::take(class)
 }
 
 fn pool_give(class: usize, ptr: NonNull<u8>) {
     let bytes = class_bytes(class);
     IN_USE.fetch_sub(bytes, Relaxed);
     HELD.fetch_add(bytes, Relaxed);
-    lock(class).push(Block(ptr));
+    lock(&FREE[class]).push(Block(ptr));
 }
 
 /// What the buffer pool of this process holds.
@@ -193,90 +191,15 @@ pub fn reset_peak() {
 /// Returns the memory kept for later tensors to the system.
 pub fn trim() {
     for class in 0..CLASSES {
-        let blocks = std::mem::take(&mut *lock(class));
-        let bytes = class_bytes(class);
+        let blocks = std::mem::take(&mut *lock(&FREE[class]));
+        HELD.fetch_sub(class_bytes(class) * blocks.len(), Relaxed);
         for block in blocks {
-            HELD.fetch_sub(bytes, Relaxed);
-            // SAFETY: a block of this size came from there, and nobody else points to it.
-            unsafe {
-                if bytes < HUGE {
-                    heap::give(block.0, bytes);
-                } else {
-                    pages::give(block.0, bytes);
-                }
-            }
+            // SAFETY: the block came from there, and nobody else points to it.
+            unsafe { source::give(class, block) };
         }
     }
 }
 
-/// Bytes of a huge page: blocks from this size on are made of pages.
-const HUGE: usize = 2 << 20;
-
-/// Zeroed memory from the allocator of the program.
-mod heap {
-    use std::{
-        alloc::{alloc_zeroed, dealloc},
-        ptr::NonNull,
-    };
-
-    use super::layout;
-
-    /// A block of `bytes`.
-    pub(super) fn take(bytes: usize) -> Option<NonNull<u8>> {
-        // SAFETY: every class has a size above zero.
-        NonNull::new(unsafe { alloc_zeroed(layout(bytes)) })
-    }
-
-    /// # Safety
-    /// The block came from `take` with this size, and nothing points to it any more.
-    pub(super) unsafe fn give(block: NonNull<u8>, bytes: usize) {
-        // SAFETY: that is what the caller promises.
-        unsafe { dealloc(block.as_ptr(), layout(bytes)) };
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-use heap as pages;
-
-/// Zeroed memory from the system, in huge pages as far as there are any and they are whole.
-#[cfg(target_os = "linux")]
-mod pages {
-    use std::ptr::{NonNull, null_mut};
-
-    use super::HUGE;
-
-    /// A block of `bytes`, a multiple of all usual sizes of small pages, that starts with a huge page.
-    pub(super) fn take(bytes: usize) -> Option<NonNull<u8>> {
-        let (access, kind) =
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        let all = bytes.checked_add(HUGE)?;
-        // SAFETY: a mapping at a place that the system chooses touches no memory of ours.
-        let start = unsafe { libc::mmap(null_mut(), all, access, kind, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return None;
-        }
-        let before = start.cast::<u8>().align_offset(HUGE);
-        // SAFETY: `before <= HUGE`, so that the block lies within the mapping; what is around it is unmapped, and nobody
-        // knows of it. Advice that the system does not take changes nothing.
-        unsafe {
-            let block = start.cast::<u8>().add(before);
-            for (unused, len) in [(start.cast(), before), (block.add(bytes), HUGE - before)] {
-                if len > 0 {
-                    libc::munmap(unused.cast(), len);
-                }
-            }
-            libc::madvise(block.cast(), bytes, libc::MADV_HUGEPAGE);
-            NonNull::new(block)
-        }
-    }
-
-    /// # Safety
-    /// The block came from `take` with this size, and nothing points to it any more.
-    pub(super) unsafe fn give(block: NonNull<u8>, bytes: usize) {
-        // SAFETY: that is what the caller promises.
-        unsafe { libc::munmap(block.as_ptr().cast(), bytes) };
-    }
-}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,28 +220,6 @@ mod tests {
             );
         }
         assert!(class_of(isize::MAX as usize) < CLASSES);
-    }
-
-    #[test]
-    fn memory_of_the_system_and_of_the_heap_is_alike() {
-        for bytes in [HUGE, HUGE + HUGE / 4, 5 * HUGE / 2] {
-            let blocks = [pages::take(bytes).unwrap(), heap::take(bytes).unwrap()];
-            for block in blocks {
-                assert_eq!(block.as_ptr() as usize % ALIGNMENT, 0);
-                // SAFETY: the block has so many bytes, all initialised, and nobody else points to it.
-                let all = unsafe { std::slice::from_raw_parts_mut(block.as_ptr(), bytes) };
-                assert!(all.iter().all(|&b| b == 0), "{bytes}");
-                all.fill(7);
-            }
-            if cfg!(target_os = "linux") {
-                assert_eq!(blocks[0].as_ptr() as usize % HUGE, 0);
-            }
-            // SAFETY: they came from there, with this size.
-            unsafe {
-                pages::give(blocks[0], bytes);
-                heap::give(blocks[1], bytes);
-            }
-        }
     }
 
     #[test]
