@@ -8,8 +8,10 @@ use gradus_kernel::{
     simd::{self, Kernel},
 };
 
-/// Elements of a piece: some 50 us of an optimizer's work, less than which no thread is worth waking for.
-const PIECE: usize = 1 << 16;
+/// Elements from which on threads share the work: some 50 us of it, less than which no thread is worth waking for.
+const SHARED: usize = 1 << 16;
+/// Elements of a piece then: few, so that no thread waits long for the last piece of another.
+const PIECE: usize = 1 << 13;
 
 /// Something of a length that can be cut in two: a slice, an index range, several of one length.
 pub(crate) trait Cut: Sized + Send {
@@ -96,12 +98,13 @@ impl<C, F: Fn(C) + Copy + Send + Sync> Task<C> for F {
 /// `work` on the elements of all slices, piece by piece; with the feature `rayon` by any threads. Let `work` own the
 /// numbers that it uses (`move`): each piece gets a copy of them, which stays in registers.
 pub(crate) fn in_pieces<C: Cut>(all: C, work: impl Task<C>) {
-    in_pieces_of(PIECE, all, work);
+    in_rows(all, 1, work);
 }
 
 /// The same for rows of `width` elements.
 pub(crate) fn in_rows<C: Cut>(all: C, width: usize, work: impl Task<C>) {
-    in_pieces_of(PIECE / width.max(1), all, work);
+    let shared = all.len().saturating_mul(width) > SHARED;
+    in_pieces_of(if shared { PIECE / width.max(1) } else { all.len() }, all, work);
 }
 
 /// The same with at most `piece` elements each, or 32. All pieces but the first start at a multiple of 16.

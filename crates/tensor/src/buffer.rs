@@ -5,15 +5,18 @@
 //! Fresh memory comes zeroed and recycled memory holds old numbers: a buffer is never uninitialised,
 //! and every [`Element`] type takes any bit pattern, so reading one early is a wrong number, not
 //! undefined behaviour.
+//!
+//! Where blocks come from says `source`.
 
 #![allow(unsafe_code)]
 
+mod source;
+
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
     fmt,
     ptr::NonNull,
     sync::{
-        Mutex,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -122,42 +125,37 @@ struct Block(NonNull<u8>);
 // SAFETY: a Block is free memory that nobody else points to.
 unsafe impl Send for Block {}
 
-static FREE: [Mutex<Vec<Block>>; CLASSES] = [const { Mutex::new(Vec::new()) }; CLASSES];
+/// Free blocks of each class.
+type Lists = [Mutex<Vec<Block>>; CLASSES];
+
+static FREE: Lists = [const { Mutex::new(Vec::new()) }; CLASSES];
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static FRESH: AtomicUsize = AtomicUsize::new(0);
 
-fn layout(class: usize) -> Layout {
-    Layout::from_size_align(class_bytes(class), ALIGNMENT)
-        .expect("a tensor's size in bytes overflows isize")
-}
-
-fn lock(class: usize) -> std::sync::MutexGuard<'static, Vec<Block>> {
-    // A panic elsewhere cannot leave the list half-changed.
-    FREE[class].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    // A panic elsewhere cannot leave a list half-changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn pool_take(class: usize) -> NonNull<u8> {
     let bytes = class_bytes(class);
     let used = IN_USE.fetch_add(bytes, Relaxed) + bytes;
     PEAK.fetch_max(used, Relaxed);
-    if let Some(block) = lock(class).pop() {
+    if let Some(block) = lock(&FREE[class]).pop() {
         HELD.fetch_sub(bytes, Relaxed);
         return block.0;
     }
     FRESH.fetch_add(1, Relaxed);
-    let layout = layout(class);
-    // SAFETY: every class has a size above zero.
-    let ptr = unsafe { alloc_zeroed(layout) };
-    NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout))
+    source::take(class)
 }
 
 fn pool_give(class: usize, ptr: NonNull<u8>) {
     let bytes = class_bytes(class);
     IN_USE.fetch_sub(bytes, Relaxed);
     HELD.fetch_add(bytes, Relaxed);
-    lock(class).push(Block(ptr));
+    lock(&FREE[class]).push(Block(ptr));
 }
 
 /// What the buffer pool of this process holds.
@@ -193,11 +191,11 @@ pub fn reset_peak() {
 /// Returns the memory kept for later tensors to the system.
 pub fn trim() {
     for class in 0..CLASSES {
-        let blocks = std::mem::take(&mut *lock(class));
+        let blocks = std::mem::take(&mut *lock(&FREE[class]));
+        HELD.fetch_sub(class_bytes(class) * blocks.len(), Relaxed);
         for block in blocks {
-            HELD.fetch_sub(class_bytes(class), Relaxed);
-            // SAFETY: the block came from alloc_zeroed with this layout, and nobody else points to it.
-            unsafe { dealloc(block.0.as_ptr(), layout(class)) };
+            // SAFETY: the block came from there, and nobody else points to it.
+            unsafe { source::give(class, block) };
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Elementary functions that vectorise.
 //!
 //! The f32 versions are branch-free polynomials, so that a loop over them becomes vector code; they stay
-//! within a few units in the last place. The f64 versions serve gradient checks and call the platform.
+//! within a few units in the last place. Their products and sums are fused (`mul_add`): one instruction where there
+//! is one for it, a call of the platform's exact `fmaf` where there is none, and the same bits either way. The f64
+//! versions serve gradient checks and call the platform.
 
 use gradus_core::FloatElement;
 
@@ -17,6 +19,8 @@ pub trait Real:
     fn lit(x: f64) -> Self;
     /// `e^x`; overflows to infinity, underflows to 0 (f32: subnormal results are flushed).
     fn exp_(self) -> Self;
+    /// `e^x` for `x <= 0` in fewer instructions; NaN stays.
+    fn exp_neg_(self) -> Self;
     /// Natural logarithm; negative infinity at 0, NaN below.
     fn ln_(self) -> Self;
     /// Hyperbolic tangent.
@@ -54,6 +58,9 @@ impl Real for f64 {
     fn exp_(self) -> Self {
         self.exp()
     }
+    fn exp_neg_(self) -> Self {
+        self.exp()
+    }
     fn ln_(self) -> Self {
         self.ln()
     }
@@ -85,6 +92,10 @@ impl Real for f32 {
         exp(self)
     }
     #[inline(always)]
+    fn exp_neg_(self) -> Self {
+        exp_neg(self)
+    }
+    #[inline(always)]
     fn ln_(self) -> Self {
         ln(self)
     }
@@ -112,46 +123,52 @@ fn select(cond: bool, a: f32, b: f32) -> f32 {
     if cond { a } else { b }
 }
 
-/// `2^n` for an integral `n` in [-126, 127].
+/// The polynomial with these coefficients, highest power first.
 #[inline(always)]
-fn exp2i(n: i32) -> f32 {
-    f32::from_bits(((n + 127) as u32) << 23)
+fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let mut p = coefficients[0];
+    for c in &coefficients[1..] {
+        p = p.mul_add(x, *c);
+    }
+    p
 }
 
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; `x` within [-88, 89].
+/// Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low mantissa bits.
+const MAGIC: f32 = 12_582_912.0;
+
+/// `x = n ln 2 + r` with an integral `n` and `|r| <= ln 2 / 2`; returns `n` as the low bits of a float, more by `bias`,
+/// and `e^r`. What comes of an `x` outside of [-88, 89] means nothing.
 #[inline(always)]
-fn reduce(x: f32) -> (i32, f32) {
-    // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low mantissa bits.
-    const MAGIC: f32 = 12_582_912.0;
-    let t = x * std::f32::consts::LOG2_E + MAGIC;
-    let n = t - MAGIC;
+fn exp_parts(x: f32, bias: f32) -> (f32, f32) {
+    let t = x.mul_add(std::f32::consts::LOG2_E, MAGIC + bias);
+    let n = t - (MAGIC + bias);
     // ln 2 in two parts: n * HI is exact.
-    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    ((t.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32), r)
-}
-
-/// `(e^r - 1 - r) / r^2` on |r| <= ln 2 / 2 (minimax, Cephes).
-#[inline(always)]
-fn expm1_tail(r: f32) -> f32 {
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p * r + 5e-1
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    // Minimax of relative error 3e-9.
+    let e = polynomial(
+        r,
+        [1.381_454e-3, 8.368_745e-3, 4.166_839e-2, 0.166_665_2, 0.499_999_93, 1.0, 1.0],
+    );
+    (t, e)
 }
 
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    let c = x.clamp(-87.33, 88.72);
-    let (n, r) = reduce(c);
-    let e = r * r * expm1_tail(r) + r + 1.0;
-    // Two factors, because 2^128 is no f32.
-    let half = n >> 1;
-    let y = e * exp2i(half) * exp2i(n - half);
-    let y = select(x > 88.722_83, f32::INFINITY, y);
+    let (t, e) = exp_parts(x, 0.0);
+    // Added to the exponent, so that 2^128, which is no f32, is none on the way either.
+    let n = t.to_bits().wrapping_sub(MAGIC.to_bits());
+    let y = f32::from_bits(e.to_bits().wrapping_add(n << 23));
     let y = select(x < -87.336_54, 0.0, y);
-    select(x.is_nan(), x, y)
+    // Infinity above, and NaN stays.
+    select(x <= 88.722_83, y, x + f32::INFINITY)
+}
+
+#[inline(always)]
+fn exp_neg(x: f32) -> f32 {
+    // With the bias of exponents in it, the integer makes a float by a shift alone. A product with it keeps NaN.
+    let (t, e) = exp_parts(x, 127.0);
+    let y = e * f32::from_bits(t.to_bits() << 23);
+    select(x < -87.336_54, 0.0, y)
 }
 
 #[inline(always)]
@@ -159,12 +176,11 @@ fn tanh(x: f32) -> f32 {
     // Small: an odd polynomial (Cephes). Large: 1 - 2 / (e^2|x| + 1).
     let a = x.abs();
     let s = x * x;
-    let mut p = -5.704_988_7e-3;
-    p = p * s + 2.063_908_7e-2;
-    p = p * s - 5.373_971_4e-2;
-    p = p * s + 1.333_144_3e-1;
-    p = p * s - 3.333_328e-1;
-    let small = p * s * x + x;
+    let p = polynomial(
+        s,
+        [-5.704_988_7e-3, 2.063_908_7e-2, -5.373_971_4e-2, 1.333_144_3e-1, -3.333_328e-1],
+    );
+    let small = (p * s).mul_add(x, x);
     let e = exp(a + a);
     let large = (1.0 - 2.0 / (e + 1.0)).copysign(x);
     select(a < 0.625, small, select(x.is_nan(), x, large))
@@ -183,17 +199,22 @@ fn ln(x: f32) -> f32 {
     let f = m - 1.0;
     let n = e as f32 - shift;
     let z = f * f;
-    let mut p = 7.037_683_6e-2;
-    p = p * f - 1.151_461e-1;
-    p = p * f + 1.167_699_9e-1;
-    p = p * f - 1.242_014_1e-1;
-    p = p * f + 1.424_932_3e-1;
-    p = p * f - 1.666_805_8e-1;
-    p = p * f + 2.000_071_5e-1;
-    p = p * f - 2.499_999_4e-1;
-    p = p * f + 3.333_333e-1;
-    let y = p * f * z + n * -2.121_944_4e-4 - 0.5 * z;
-    let y = f + y + n * 0.693_359_4;
+    let p = polynomial(
+        f,
+        [
+            7.037_683_6e-2,
+            -1.151_461e-1,
+            1.167_699_9e-1,
+            -1.242_014_1e-1,
+            1.424_932_3e-1,
+            -1.666_805_8e-1,
+            2.000_071_5e-1,
+            -2.499_999_4e-1,
+            3.333_333e-1,
+        ],
+    );
+    let y = z.mul_add(-0.5, n.mul_add(-2.121_944_4e-4, p * f * z));
+    let y = n.mul_add(0.693_359_4, f + y);
     let y = select(x == f32::INFINITY, x, y);
     let y = select(x == 0.0, f32::NEG_INFINITY, y);
     select(x < 0.0 || x.is_nan(), f32::NAN, y)
@@ -213,16 +234,21 @@ fn erf(x: f32) -> f32 {
     // |x| < 1: x P(x^2), the Taylor series to x^19. Above: 1 - erfc.
     let a = x.abs();
     let s = x * x;
-    let mut p = -1.636_584_4e-7;
-    p = p * s + 1.646_211_4e-6;
-    p = p * s - 1.492_565e-5;
-    p = p * s + 1.205_533_4e-4;
-    p = p * s - 8.548_327e-4;
-    p = p * s + 5.223_977_6e-3;
-    p = p * s - 2.686_617e-2;
-    p = p * s + 1.128_379_2e-1;
-    p = p * s - 3.761_263_9e-1;
-    p = p * s + std::f32::consts::FRAC_2_SQRT_PI;
+    let p = polynomial(
+        s,
+        [
+            -1.636_584_4e-7,
+            1.646_211_4e-6,
+            -1.492_565e-5,
+            1.205_533_4e-4,
+            -8.548_327e-4,
+            5.223_977_6e-3,
+            -2.686_617e-2,
+            1.128_379_2e-1,
+            -3.761_263_9e-1,
+            std::f32::consts::FRAC_2_SQRT_PI,
+        ],
+    );
     let small = p * x;
     let large = (1.0 - erfc_large(a)).copysign(x);
     select(a < 1.0, small, select(x.is_nan(), x, large))
@@ -232,34 +258,45 @@ fn erf(x: f32) -> f32 {
 #[inline(always)]
 fn erfc_large(a: f32) -> f32 {
     let t = 2.0 / (2.0 + a);
-    let mut p = 0.170_872_77;
-    p = p * t - 0.822_152_2;
-    p = p * t + 1.488_515_9;
-    p = p * t - 1.135_204;
-    p = p * t + 0.278_868_1;
-    p = p * t - 0.186_288_06;
-    p = p * t + 0.096_784_18;
-    p = p * t + 0.374_091_96;
-    p = p * t + 1.000_023_7;
-    p = p * t - 1.265_512_2;
-    t * exp(-a * a + p)
+    let p = polynomial(
+        t,
+        [
+            0.170_872_77,
+            -0.822_152_2,
+            1.488_515_9,
+            -1.135_204,
+            0.278_868_1,
+            -0.186_288_06,
+            0.096_784_18,
+            0.374_091_96,
+            1.000_023_7,
+            -1.265_512_2,
+        ],
+    );
+    // Negative for all `a`.
+    t * exp_neg(a.mul_add(-a, p))
 }
 
 #[inline(always)]
 fn normal(x: f32) -> (f32, f32) {
     // Phi(-|x|) = e^(-x^2 / 2) t P(t) with t = 1 / (1 + 0.3 |x| / sqrt 2): P interpolates at Chebyshev nodes over
     // |x| < 13.4, where e^(-x^2 / 2) vanishes, with a relative error of 3e-8.
-    let t = 1.0 / (1.0 + 0.212_132_04 * x.abs());
-    let e = exp(-0.5 * x * x);
-    let mut p = -0.065_246_41;
-    p = p * t + 0.245_285_8;
-    p = p * t - 0.261_657_33;
-    p = p * t + 0.280_623_1;
-    p = p * t - 0.052_356_07;
-    p = p * t + 0.109_783_56;
-    p = p * t + 0.073_522_71;
-    p = p * t + 0.085_457_08;
-    p = p * t + 0.084_587_55;
+    let t = 1.0 / x.abs().mul_add(0.212_132_04, 1.0);
+    let e = exp_neg(-0.5 * x * x);
+    let p = polynomial(
+        t,
+        [
+            -0.065_246_41,
+            0.245_285_8,
+            -0.261_657_33,
+            0.280_623_1,
+            -0.052_356_07,
+            0.109_783_56,
+            0.073_522_71,
+            0.085_457_08,
+            0.084_587_55,
+        ],
+    );
     let tail = e * (p * t);
     (select(x > 0.0, 1.0 - tail, tail), e * 0.398_942_3)
 }
@@ -290,6 +327,7 @@ mod tests {
     #[test]
     fn f32_functions_are_near_the_exact_ones() {
         check("exp", exp, f64::exp, (-87.3, 88.7), 3e-7, 0.0);
+        check("exp below 0", exp_neg, f64::exp, (-87.3, 0.0), 3e-7, 0.0);
         check("tanh", tanh, f64::tanh, (-12.0, 12.0), 3e-7, 0.0);
         check("erf", erf, libm::erf, (-5.0, 5.0), 6e-7, 0.0);
         check("ln", ln, f64::ln, (1e-30, 1e3), 2e-7, 1e-7);
@@ -308,6 +346,15 @@ mod tests {
     fn special_values() {
         let inf = f32::INFINITY;
         assert_eq!((exp(inf), exp(-inf), exp(0.0), exp(89.0)), (inf, 0.0, 1.0, inf));
+        assert_eq!((exp(88.8), exp(1e30), exp(-88.0), exp(-1e30)), (inf, inf, 0.0, 0.0));
+        assert_eq!((exp_neg(-inf), exp_neg(-0.0), exp_neg(-88.0)), (0.0, 1.0, 0.0));
+        for bits in [0x7F80_0001, 0x7FFF_FFFF, 0xFF80_0123] {
+            let nan = f32::from_bits(bits);
+            assert!(
+                exp(nan).is_nan() && exp_neg(nan).is_nan() && nan.normal_().0.is_nan(),
+                "{bits:x}"
+            );
+        }
         assert_eq!((tanh(inf), tanh(-inf), tanh(0.0)), (1.0, -1.0, 0.0));
         assert_eq!((erf(inf), erf(-inf), erf(0.0)), (1.0, -1.0, 0.0));
         assert_eq!((ln(inf), ln(0.0), ln(1.0)), (inf, -inf, 0.0));

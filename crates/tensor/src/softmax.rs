@@ -37,15 +37,26 @@ fn exp_rows<T: Real>(x: &[T], n: usize, out: &mut [T], maxima: &mut [T; BLOCK]) 
         }
     }
     for o in out {
-        *o = o.exp_();
+        *o = o.exp_neg_();
     }
 }
 
 #[inline(always)]
 fn exp_shifted<T: Real>(x: &[T], shift: T, out: &mut [T]) {
     for (o, &x) in out.iter_mut().zip(x) {
-        *o = (x - shift).exp_();
+        *o = (x - shift).exp_neg_();
     }
+}
+
+/// The sum of exponentials: in lanes of their own type for a block, which a maximum of 1 keeps exact enough, and in f64
+/// from block to block.
+#[inline(always)]
+fn sum_blocks<T: Real>(x: &[T]) -> f64 {
+    let mut sum = 0.0;
+    for x in x.chunks(BLOCK) {
+        sum += fold_lanes(x, (T::ZERO, T::ZERO), |a, b| a + b, |a, b| a + b).to_f64();
+    }
+    sum
 }
 
 kernel! {
@@ -55,7 +66,7 @@ kernel! {
         for (x, out) in x.chunks(group).zip(out.chunks_mut(group)) {
             exp_rows(&x[..out.len()], n, out, &mut maxima);
             for out in out.chunks_exact_mut(n) {
-                let scale = T::ONE / sum_row(out);
+                let scale = T::ONE / T::from_f64(sum_blocks(out));
                 for o in out {
                     *o *= scale;
                 }
@@ -71,7 +82,7 @@ kernel! {
         for (x, out) in x.chunks(group).zip(out.chunks_mut(group)) {
             exp_rows(&x[..out.len()], n, out, &mut maxima);
             for ((x, out), &max) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)).zip(&maxima) {
-                let log_sum = sum_row(out).ln_();
+                let log_sum = T::from_f64(sum_blocks(out)).ln_();
                 for (o, &x) in out.iter_mut().zip(x) {
                     *o = (x - max) - log_sum;
                 }
@@ -81,15 +92,20 @@ kernel! {
 }
 
 kernel! {
-    /// Pairs of the maximum and the logarithm of the sum of `e^(x - max)`.
+    /// Pairs of the maximum and the logarithm of the sum of `e^(x - max)`. Long rows are read once, block by block:
+    /// where one raises the maximum, the sum of those before is scaled down (Milakov, Gimelshein 2018).
     fn normalizer_rows['a, T: Real]['a, T](x: &'a [T], n: usize, out: &'a mut [T]) -> () {
         let (mut scratch, mut maxima) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
         if n > BLOCK {
             for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(2)) {
-                let (max, mut sum) = (row_max(x), 0.0);
+                let (mut max, mut sum) = (T::neg_infinity(), 0.0);
                 for x in x.chunks(BLOCK) {
-                    exp_shifted(x, max, &mut scratch);
-                    sum += sum_row(&scratch[..x.len()]).to_f64();
+                    let (before, scratch) = (max, &mut scratch[..x.len()]);
+                    max = max.max_nan(row_max(x));
+                    // Of what was negative infinity so far, the exponentials are 0.
+                    let shift = if max == T::neg_infinity() { T::ZERO } else { max };
+                    exp_shifted(x, shift, scratch);
+                    sum = sum * (before - shift).exp_neg_().to_f64() + sum_blocks(scratch);
                 }
                 (out[0], out[1]) = (max, T::from_f64(sum));
             }
@@ -99,7 +115,7 @@ kernel! {
                 let x = &x[..out.len() / 2 * n];
                 exp_rows(x, n, &mut scratch[..x.len()], &mut maxima);
                 for ((row, out), &max) in scratch.chunks_exact(n).zip(out.chunks_exact_mut(2)).zip(&maxima) {
-                    (out[0], out[1]) = (max, sum_row(row));
+                    (out[0], out[1]) = (max, T::from_f64(sum_blocks(row)));
                 }
             }
         }
@@ -350,6 +366,28 @@ mod tests {
         }
         let all = x.logsumexp(&[0, 2], false).logsumexp(&[], false).item();
         assert!((all - x.logsumexp(&[], false).item()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_maximum_of_a_long_row_may_come_late() {
+        let n = 3 * BLOCK + 7;
+        for dtype in [DType::F32, DType::F64] {
+            let lse = |edit: &dyn Fn(&mut [f64])| {
+                let mut x = (0..n).map(|i| i as f64 * 0.02 - 90.0).collect::<Vec<_>>();
+                edit(&mut x);
+                let want = x.iter().map(|x| x.exp()).sum::<f64>().ln();
+                let x = Tensor::from_slice(&x, &[n]).to_dtype(dtype);
+                (x.logsumexp(&[], false).item(), want)
+            };
+            for first in [0, BLOCK, 2 * BLOCK + 1] {
+                let (got, want) = lse(&|x| x[..first].fill(-INF));
+                assert!((got - want).abs() < 2e-6 * want.abs(), "{first}: {got} {want}");
+                let (got, want) = lse(&|x| x[first..].fill(-INF));
+                assert!(got == want || (got - want).abs() < 2e-6 * want.abs(), "{got} {want}");
+                assert!(lse(&|x| x[first] = f64::NAN).0.is_nan());
+                assert_eq!(lse(&|x| x[first] = INF).0, INF);
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Walks over memory: which samples are normalized together, and how that work is cut.
 //!
 //! A unit of work is a block of some samples and some neighbouring channels, about as large as the second-level cache
-//! takes. Statistics are one walk over all units, whose moments are merged in order; the result is another.
+//! takes. Statistics are one walk over all units, whose moments are merged in order; the result is another, which goes
+//! backwards: what the first has read last is still in a cache.
 
 use std::ops::Range;
 
@@ -215,6 +216,7 @@ pub(crate) fn lines<T: Real>(
     of_gradients: bool,
     lines: &[Line<T>],
 ) {
+    units.reverse();
     each(units, |unit| {
         let lines = &lines[unit.place(channels)];
         let (planes, spatial) = (unit.planes(), unit.spatial);
@@ -229,6 +231,7 @@ pub(crate) fn lines<T: Real>(
 
 /// Writes gradients through the statistics.
 pub(crate) fn slopes<T: Real>(units: &mut [Unit<'_, T>], channels: usize, slopes: &[Slope<T>]) {
+    units.reverse();
     each(units, |unit| {
         let slopes = &slopes[unit.place(channels)];
         let (planes, spatial) = (unit.planes(), unit.spatial);

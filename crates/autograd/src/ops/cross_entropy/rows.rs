@@ -67,7 +67,7 @@ kernel! {
                 }
             }
             for o in out.iter_mut() {
-                *o = o.exp_();
+                *o = o.exp_neg_();
             }
         }
         for (i, out) in (first..).zip(out.chunks_exact_mut(n)) {
@@ -84,7 +84,7 @@ kernel! {
             } else {
                 let (x, max, log_sum) = row(i);
                 for (o, &x) in out.iter_mut().zip(x) {
-                    *o = whole * ((x - max) - log_sum).exp_();
+                    *o = whole * ((x - max) - log_sum).exp_neg_();
                 }
             }
             if let Some(soft) = soft {
