@@ -50,7 +50,7 @@ struct Args {
     #[arg(long)]
     nodrop: bool,
     /// With --roofline: what bench --all has written, to be set beside the least times
-    #[arg(long, requires = "roofline")]
+    #[arg(long, conflicts_with_all = ["row", "list", "sweep"])]
     json: Option<PathBuf>,
 }
 

@@ -57,7 +57,7 @@ pub fn sweep(
 ) -> Result<(), ThreadPoolBuildError> {
     let mut counts = vec![1, threads];
     counts.dedup();
-    let heads = counts.iter().map(|n| format!(" ms, {n} threads | ps / (parameter sample) |"));
+    let heads = counts.iter().map(|n| format!(" ms, threads: {n} | ps / (parameter sample) |"));
     print(format!("| parameters | samples |{}", heads.collect::<String>()));
     print(format!("|{}", "---|".repeat(2 + 2 * counts.len())));
     for size in 0..SIZES {

@@ -23,9 +23,8 @@ except ImportError as e:
 SQRT3 = math.sqrt(3.0)
 CHECKED_STEPS = 5
 BATCHES = 8
-TUNABLES = ":".join(
-    f"glibc.malloc.{setting}" for setting in ("hugetlb=1", "mmap_max=0", "trim_threshold=2147483647", "top_pad=67108864")
-)
+KEEP_MEMORY = "hugetlb=1", "mmap_max=0", "trim_threshold=2147483647", "top_pad=67108864"
+TUNABLES = ":".join(f"glibc.malloc.{setting}" for setting in KEEP_MEMORY)
 
 
 # ---- inputs: functions of (seed, index)
@@ -420,6 +419,16 @@ def reset_peak_rss():
         pass
 
 
+def seconds_of_others():
+    """Cpu seconds that all but this process have used: all fields of the first line but idle and iowait."""
+    try:
+        with open("/proc/stat") as stat:
+            ticks = [int(v) for v in stat.readline().split()[1:9]]
+    except OSError:
+        return None
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK") - time.process_time()
+
+
 def loop(iterate, seconds, least):
     """Times of single iterations in ms, sorted."""
     times, begin = [], time.perf_counter()
@@ -445,7 +454,10 @@ def measure(row, build, args):
     reset_peak_rss()
     loop(iterate, 0.2, 3)
     warmup = time.perf_counter() - begin
+    before, begin = seconds_of_others(), time.perf_counter()
     ms = loop(iterate, args.seconds, 5)
+    elapsed = time.perf_counter() - begin
+    others = None if before is None else round(max(0.0, seconds_of_others() - before) / elapsed, 2)
     n = len(ms)
     return {
         "impl": f"torch-{args.mode}",
@@ -458,6 +470,7 @@ def measure(row, build, args):
         "min_ms": round(ms[0], 6),
         "p90_ms": round(ms[n * 9 // 10], 6),
         "peak_rss_mib": peak_rss_mib(),
+        "other_cpus": others,
         "warmup_s": round(warmup, 3),
         "variant": str(formats[best] or ""),
         "checks": checks,

@@ -37,7 +37,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Runs the Criterion benches; with arguments (--row, --list, ...) one workload of gradus-bench
+    /// Runs the Criterion benches; --all every row, --vs-torch every row beside PyTorch, --row, --roofline, ... one thing
     #[command(disable_help_flag = true)]
     Bench {
         /// Arguments of gradus-bench

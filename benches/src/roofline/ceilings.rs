@@ -1,6 +1,6 @@
 //! What this machine can do: multiply-adds in registers, and reading and writing long arrays.
 
-use std::{fs, hint::black_box, time::Instant};
+use std::{fs, hint::black_box, sync::Mutex, time::Instant};
 
 use gradus_kernel::{
     kernel,
@@ -43,15 +43,15 @@ impl Bandwidth {
     }
 }
 
-/// Each figure is the best of as many tries.
-const TRIES: usize = 7;
-/// And each try takes at least so long.
-const SECONDS: f64 = 0.03;
+/// Each figure is the best of as many tries,
+const TRIES: usize = 60;
+/// and each try takes about so long: short enough to fall between what other processes do.
+const SECONDS: f64 = 0.005;
 /// Assumed where the system does not tell the size of its caches.
 const USUAL_CACHE: usize = 32 << 20;
 
 impl Ceilings {
-    /// Measures; takes about a second for each number of threads.
+    /// Measures; takes some seconds for each number of threads.
     ///
     /// # Errors
     /// When threads cannot be started.
@@ -68,32 +68,56 @@ impl Ceilings {
 const CHAINS: usize = 12;
 
 kernel! {
-    /// `rounds` multiply-adds of each element of `CHAINS` vectors of `LANES` lanes.
-    fn multiply_add[const LANES: usize, const FUSED: bool][LANES, FUSED](rounds: usize, by: f32, plus: f32) -> f32 {
-        let mut chains = [[1f32; LANES]; CHAINS];
+    /// `rounds` multiply-adds of each element of all chains. Each chain is a variable of its own, and so a register.
+    fn multiply_add[const LANES: usize, const FUSED: bool][LANES, FUSED](
+        rounds: usize,
+        chains: [[f32; LANES]; CHAINS],
+        by: f32,
+        plus: f32,
+    ) -> [[f32; LANES]; CHAINS] {
+        let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h, mut i, mut j, mut k, mut l] = chains;
         for _ in 0..rounds {
-            for chain in &mut chains {
-                for x in chain {
-                    *x = if FUSED { x.mul_add(by, plus) } else { *x * by + plus };
-                }
-            }
+            a = next::<LANES, FUSED>(a, by, plus);
+            b = next::<LANES, FUSED>(b, by, plus);
+            c = next::<LANES, FUSED>(c, by, plus);
+            d = next::<LANES, FUSED>(d, by, plus);
+            e = next::<LANES, FUSED>(e, by, plus);
+            f = next::<LANES, FUSED>(f, by, plus);
+            g = next::<LANES, FUSED>(g, by, plus);
+            h = next::<LANES, FUSED>(h, by, plus);
+            i = next::<LANES, FUSED>(i, by, plus);
+            j = next::<LANES, FUSED>(j, by, plus);
+            k = next::<LANES, FUSED>(k, by, plus);
+            l = next::<LANES, FUSED>(l, by, plus);
         }
-        chains.as_flattened().iter().sum()
+        [a, b, c, d, e, f, g, h, i, j, k, l]
     }
+}
+
+#[inline(always)]
+fn next<const LANES: usize, const FUSED: bool>(
+    x: [f32; LANES],
+    by: f32,
+    plus: f32,
+) -> [f32; LANES] {
+    std::array::from_fn(|i| if FUSED { x[i].mul_add(by, plus) } else { x[i] * by + plus })
 }
 
 /// The rate of multiply-adds, in the widest vectors that kernels are compiled for.
 fn gflops(pool: &ThreadPool) -> f64 {
-    let (lanes, f): (usize, fn(usize, f32, f32) -> f32) = match simd::level() {
-        Level::Avx512 => (16, multiply_add::<16, true>),
-        Level::Avx2 => (8, multiply_add::<8, true>),
+    match simd::level() {
+        Level::Avx512 => rate_of::<16, true>(pool),
+        Level::Avx2 => rate_of::<8, true>(pool),
         // Without the instruction a fused multiply-add is a call.
-        Level::Portable => (4, multiply_add::<4, false>),
-    };
+        Level::Portable => rate_of::<4, false>(pool),
+    }
+}
+
+fn rate_of<const LANES: usize, const FUSED: bool>(pool: &ThreadPool) -> f64 {
     const ROUNDS: usize = 100_000;
-    let once = 2 * CHAINS * lanes * ROUNDS;
-    best_rate(pool, once, || {
-        black_box(f(ROUNDS, black_box(0.999), black_box(1e-3)));
+    best_rate(pool, 2 * CHAINS * LANES * ROUNDS, || {
+        let chains = black_box([[1.0; LANES]; CHAINS]);
+        black_box(multiply_add::<LANES, FUSED>(ROUNDS, chains, black_box(0.999), black_box(1e-3)));
     })
 }
 
@@ -117,23 +141,23 @@ kernel! {
     }
 }
 
-/// Rates of arrays of this size, which all threads share.
+/// Rates of arrays of this size, which the threads share among them.
 fn bandwidth(pool: &ThreadPool, bytes: usize) -> Bandwidth {
     let n = bytes / size_of::<f32>() / pool.current_num_threads();
     // Each thread makes, and so touches first, its own part.
-    let rate = |arrays: usize, f: &(dyn Fn(&mut [Vec<f32>; 3]) + Sync)| {
-        let parts = pool.broadcast(|_| std::sync::Mutex::new([1f32, 2.0, 3.0].map(|v| vec![v; n])));
+    let parts = pool.broadcast(|_| Mutex::new([1f32, 2.0, 3.0].map(|value| vec![value; n])));
+    let rate = |arrays: usize, f: fn(&mut [Vec<f32>; 3])| {
         best_rate(pool, arrays * size_of::<f32>() * n, || {
             let mine = rayon::current_thread_index().expect("inside the pool");
             f(&mut parts[mine].lock().expect("no other thread has this part"));
         })
     };
     Bandwidth {
-        read: rate(1, &|[a, ..]| {
+        read: rate(1, |[a, ..]| {
             black_box(sum(a));
         }),
-        copy: rate(2, &|[a, b, _]| a.copy_from_slice(b)),
-        triad: rate(3, &|[a, b, c]| triad(a, b, c, black_box(0.5))),
+        copy: rate(2, |[a, b, _]| a.copy_from_slice(b)),
+        triad: rate(3, |[a, b, c]| triad(a, b, c, black_box(0.5))),
     }
 }
 
@@ -174,8 +198,8 @@ mod tests {
     #[test]
     fn loops_compute_what_they_say() {
         // x stays 1 under x 0.5 + 0.5.
-        assert_eq!(multiply_add::<4, false>(10, 0.5, 0.5), (4 * CHAINS) as f32);
-        assert_eq!(multiply_add::<8, true>(3, 2.0, 1.0), (8 * CHAINS * 15) as f32);
+        assert_eq!(multiply_add::<4, false>(10, [[1.0; 4]; CHAINS], 0.5, 0.5), [[1.0; 4]; CHAINS]);
+        assert_eq!(multiply_add::<8, true>(3, [[1.0; 8]; CHAINS], 2.0, 1.0), [[15.0; 8]; CHAINS]);
         assert_eq!(sum(&vec![0.5; 640]), 320.0);
         let mut a = vec![0.0; 9];
         triad(&mut a, &[1.0; 9], &[2.0; 9], 3.0);
