@@ -153,6 +153,63 @@ kernel! {
     }
 }
 
+/// Values worked on side by side.
+const LANES: usize = 32;
+/// Values that are summed in their own type; from block to block the sums go on in f64.
+const SPAN: usize = 64 * LANES;
+
+/// One walk over a row: `dx = dy w`, the sums of this and of its product with `xhat`, and `dw += dy xhat` if `OF_WEIGHT`.
+#[inline(always)]
+fn products<T: Real, const OF_WEIGHT: bool>(
+    dy: &[T],
+    x: &[T],
+    w: &[T],
+    (mean, rstd): (T, T),
+    dx: &mut [T],
+    dw: &mut [T],
+) -> (T, T) {
+    let load = |from: &[T], at: usize| -> [T; LANES] {
+        let mut lanes = [T::ZERO; LANES];
+        lanes.copy_from_slice(&from[at..at + LANES]);
+        lanes
+    };
+    let mut total = (0.0, 0.0);
+    for start in (0..dy.len()).step_by(SPAN) {
+        let end = dy.len().min(start + SPAN);
+        let whole = end - (end - start) % LANES;
+        let (mut sums, mut dots) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        for at in (start..whole).step_by(LANES) {
+            let (g, x, w) = (load(dy, at), load(x, at), load(w, at));
+            let mut of_weight = if OF_WEIGHT { load(dw, at) } else { [T::ZERO; LANES] };
+            let mut d = [T::ZERO; LANES];
+            for l in 0..LANES {
+                let xhat = (x[l] - mean) * rstd;
+                d[l] = g[l] * w[l];
+                sums[l] += d[l];
+                dots[l] += d[l] * xhat;
+                of_weight[l] += g[l] * xhat;
+            }
+            dx[at..at + LANES].copy_from_slice(&d);
+            if OF_WEIGHT {
+                dw[at..at + LANES].copy_from_slice(&of_weight);
+            }
+        }
+        let (mut sum, mut dot) =
+            if whole > start { (lanes::tree(sums), lanes::tree(dots)) } else { (T::ZERO, T::ZERO) };
+        for i in whole..end {
+            let xhat = (x[i] - mean) * rstd;
+            dx[i] = dy[i] * w[i];
+            sum += dx[i];
+            dot += dx[i] * xhat;
+            if OF_WEIGHT {
+                dw[i] += dy[i] * xhat;
+            }
+        }
+        total = (total.0 + sum.to_f64(), total.1 + dot.to_f64());
+    }
+    (T::from_f64(total.0), T::from_f64(total.1))
+}
+
 kernel! {
     /// `dx = rstd (g - mean(g) - xhat mean(g xhat))` with `g = dy w`, without `mean(g)` where the centre is 0;
     /// `dw += dy xhat` and `db += dy`. What is empty is left out.
@@ -166,17 +223,20 @@ kernel! {
         let mut dx = dx.chunks_exact_mut(width);
         for ((dy, x), s) in rows {
             let (mean, rstd) = (s[0], s[1]);
-            for ((dw, &g), &x) in dw.iter_mut().zip(dy).zip(x) {
-                *dw += g * ((x - mean) * rstd);
-            }
             for (db, &g) in db.iter_mut().zip(dy) {
                 *db += g;
             }
-            let Some(dx) = dx.next() else { continue };
-            for ((d, &g), &w) in dx.iter_mut().zip(dy).zip(w) {
-                *d = g * w;
-            }
-            let (sum, dot) = lanes::sum2(dx, x, |g, x| (g, g * ((x - mean) * rstd)));
+            let Some(dx) = dx.next() else {
+                for ((dw, &g), &x) in dw.iter_mut().zip(dy).zip(x) {
+                    *dw += g * ((x - mean) * rstd);
+                }
+                continue;
+            };
+            let (sum, dot) = if dw.is_empty() {
+                products::<T, false>(dy, x, w, (mean, rstd), dx, dw)
+            } else {
+                products::<T, true>(dy, x, w, (mean, rstd), dx, dw)
+            };
             let shift = if center == Center::Mean { sum / n } else { T::ZERO };
             let slope = rstd * (dot / n);
             for (d, &x) in dx.iter_mut().zip(x) {

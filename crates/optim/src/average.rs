@@ -65,8 +65,8 @@ impl Average {
     /// two parameters have one name.
     pub fn of(params: &mut dyn Parameters) -> Result<Self, AverageError> {
         Self::take(params, |value| match value {
-            SliceMut::F32(s) => Buffer::F32(s.to_vec()),
-            SliceMut::F64(s) => Buffer::F64(s.to_vec()),
+            SliceMut::F32(s) => Buffer::F32((&*s).into()),
+            SliceMut::F64(s) => Buffer::F64((&*s).into()),
             SliceMut::F16(s) => Buffer::F32(s.iter().map(|x| x.to_f32()).collect()),
             SliceMut::BF16(s) => Buffer::F32(s.iter().map(|x| x.to_f32()).collect()),
         })
@@ -121,8 +121,12 @@ impl Average {
     pub fn copy_to(&self, params: &mut dyn Parameters) -> Result<(), AverageError> {
         fn write<T: FloatElement>(average: &Buffer, values: &mut [T]) {
             match average {
-                Buffer::F32(b) => values.iter_mut().zip(b).for_each(|(v, &x)| *v = T::from_f32(x)),
-                Buffer::F64(b) => values.iter_mut().zip(b).for_each(|(v, &x)| *v = T::from_f64(x)),
+                Buffer::F32(b) => {
+                    values.iter_mut().zip(&**b).for_each(|(v, &x)| *v = T::from_f32(x))
+                }
+                Buffer::F64(b) => {
+                    values.iter_mut().zip(&**b).for_each(|(v, &x)| *v = T::from_f64(x))
+                }
             }
         }
         self.walk(params, |at, value| {
@@ -169,14 +173,14 @@ impl Average {
             for (weight, average) in terms.clone() {
                 match &average.entries[at].values {
                     Buffer::F32(b) => {
-                        sum.iter_mut().zip(b).for_each(|(s, &x)| *s += weight * f64::from(x));
+                        sum.iter_mut().zip(&**b).for_each(|(s, &x)| *s += weight * f64::from(x));
                     }
-                    Buffer::F64(b) => sum.iter_mut().zip(b).for_each(|(s, &x)| *s += weight * x),
+                    Buffer::F64(b) => sum.iter_mut().zip(&**b).for_each(|(s, &x)| *s += weight * x),
                 }
             }
             let values = match entry.values {
                 Buffer::F32(_) => Buffer::F32(sum.iter().map(|&x| x as f32).collect()),
-                Buffer::F64(_) => Buffer::F64(sum),
+                Buffer::F64(_) => Buffer::F64(sum.as_slice().into()),
             };
             Entry { name: entry.name.clone(), values }
         });

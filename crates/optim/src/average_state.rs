@@ -12,8 +12,8 @@ impl State for Average {
         let mut state = StateDict::new();
         for Entry { name, values } in &self.entries {
             let value = match values {
-                Buffer::F32(b) => StateValue::F32s(b.clone()),
-                Buffer::F64(b) => StateValue::F64s(b.clone()),
+                Buffer::F32(b) => StateValue::F32s(b.to_vec()),
+                Buffer::F64(b) => StateValue::F64s(b.to_vec()),
             };
             state.insert(name.clone(), value);
         }
@@ -25,8 +25,8 @@ impl State for Average {
         let mut entries = Vec::with_capacity(state.len());
         for (name, value) in state.iter() {
             let values = match value {
-                StateValue::F32s(b) => Buffer::F32(b.clone()),
-                StateValue::F64s(b) => Buffer::F64(b.clone()),
+                StateValue::F32s(b) => Buffer::F32(b.as_slice().into()),
+                StateValue::F64s(b) => Buffer::F64(b.as_slice().into()),
                 _ => {
                     return Err(StateError::WrongKind { name: name.into(), expected: "an array" });
                 }

@@ -9,6 +9,7 @@ mod adafactor;
 mod adagrad;
 mod adam;
 mod adamax;
+mod aligned;
 mod average;
 mod average_error;
 mod average_state;

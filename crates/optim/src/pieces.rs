@@ -11,7 +11,7 @@ use gradus_kernel::{
 /// Elements from which on threads share the work: some 50 us of it, less than which no thread is worth waking for.
 const SHARED: usize = 1 << 16;
 /// Elements of a piece then: few, so that no thread waits long for the last piece of another.
-const PIECE: usize = 1 << 13;
+const PIECE: usize = 1 << 15;
 
 /// Something of a length that can be cut in two: a slice, an index range, several of one length.
 pub(crate) trait Cut: Sized + Send {

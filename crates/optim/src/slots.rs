@@ -1,10 +1,10 @@
 //! State by parameter name: a step count and some buffers each.
 
-use alloc::{format, string::String, vec, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 
 use gradus_core::{FloatElement, StateDict, StateError, StateValue, StepError};
 
-use crate::{OptimError, rule::Layout};
+use crate::{OptimError, aligned::Aligned, rule::Layout};
 
 /// The state of all parameters of one optimizer.
 #[derive(Clone, Debug)]
@@ -31,8 +31,8 @@ pub(crate) struct Slot {
 /// An array of state: f64 for f64 parameters, f32 for all others.
 #[derive(Clone, Debug)]
 pub(crate) enum Buffer {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
+    F32(Aligned<f32>),
+    F64(Aligned<f64>),
 }
 
 /// A type that state is kept in and updates are computed in.
@@ -44,7 +44,7 @@ pub(crate) trait Work: FloatElement {
 
 impl Work for f32 {
     fn zeros(len: usize) -> Buffer {
-        Buffer::F32(vec![0.0; len])
+        Buffer::F32(Aligned::zeros(len))
     }
     fn typed(buffer: &mut Buffer) -> &mut [f32] {
         if let Buffer::F64(wide) = buffer {
@@ -59,7 +59,7 @@ impl Work for f32 {
 
 impl Work for f64 {
     fn zeros(len: usize) -> Buffer {
-        Buffer::F64(vec![0.0; len])
+        Buffer::F64(Aligned::zeros(len))
     }
     fn typed(buffer: &mut Buffer) -> &mut [f64] {
         if let Buffer::F32(narrow) = buffer {
@@ -178,8 +178,8 @@ impl Slots {
             state.insert(format!("{}.step", slot.name), StateValue::U64(slot.step));
             for (field, buffer) in self.fields.into_iter().flatten().zip(&slot.buffers) {
                 let value = match buffer {
-                    Buffer::F32(b) => StateValue::F32s(b.clone()),
-                    Buffer::F64(b) => StateValue::F64s(b.clone()),
+                    Buffer::F32(b) => StateValue::F32s(b.to_vec()),
+                    Buffer::F64(b) => StateValue::F64s(b.to_vec()),
                 };
                 state.insert(format!("{}.{field}", slot.name), value);
             }
@@ -221,8 +221,8 @@ fn read_buffers(fields: &[&str], name: &str, state: &StateDict) -> Result<Vec<Bu
     for field in fields {
         let entry = format!("{name}.{field}");
         let buffer = match state.get(&entry) {
-            Some(StateValue::F32s(b)) => Buffer::F32(b.clone()),
-            Some(StateValue::F64s(b)) => Buffer::F64(b.clone()),
+            Some(StateValue::F32s(b)) => Buffer::F32(b.as_slice().into()),
+            Some(StateValue::F64s(b)) => Buffer::F64(b.as_slice().into()),
             Some(_) => {
                 return Err(StateError::WrongKind { name: entry, expected: "an array" });
             }
@@ -235,6 +235,8 @@ fn read_buffers(fields: &[&str], name: &str, state: &StateDict) -> Result<Vec<Bu
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     fn names(slots: &Slots) -> Vec<&str> {

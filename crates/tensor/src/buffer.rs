@@ -190,8 +190,8 @@ pub fn reset_peak() {
 
 /// Returns the memory kept for later tensors to the system.
 pub fn trim() {
-    for class in 0..CLASSES {
-        let blocks = std::mem::take(&mut *lock(&FREE[class]));
+    for (class, list) in FREE.iter().enumerate() {
+        let blocks = std::mem::take(&mut *lock(list));
         HELD.fetch_sub(class_bytes(class) * blocks.len(), Relaxed);
         for block in blocks {
             // SAFETY: the block came from there, and nobody else points to it.
