@@ -5,6 +5,8 @@ pub mod inputs;
 pub mod measure;
 pub mod rows;
 
+mod allocator;
 mod system;
 
+pub use allocator::restart_keeping_memory;
 pub use system::pin_to_last_cpus;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use gradus_benches::{
     measure::{Request, report, unsupported},
-    pin_to_last_cpus,
+    pin_to_last_cpus, restart_keeping_memory,
     rows::{Kind, ROWS, Row},
 };
 use gradus_core::DType;
@@ -89,6 +89,7 @@ fn list() {
 
 /// Measures inside a pool of its own, so that no fork comes from outside of it.
 fn run(row: &Row, request: &Request) -> Result<String, Box<dyn std::error::Error>> {
+    restart_keeping_memory()?;
     pin_to_last_cpus(request.threads)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(request.threads).build()?;
     let measured = pool.install(|| (row.run)(request));

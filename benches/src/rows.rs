@@ -5,8 +5,11 @@ mod dropout;
 mod gemm;
 mod gpt;
 mod init;
+mod lstm;
 mod mlp;
 mod norm;
+mod op;
+mod resnet;
 mod training;
 mod update;
 
@@ -40,17 +43,25 @@ const F32: &[DType] = &[DType::F32];
 
 /// All rows.
 pub const ROWS: &[Row] = &[
+    kernel("gemm_256", gemm::gemm_256),
     kernel("gemm_1024", gemm::gemm_1024),
+    kernel("gemm_skinny", gemm::gemm_skinny),
     kernel("layernorm_fwd_bwd", norm::layer_norm_row),
     kernel("rmsnorm_fwd_bwd", norm::rms_norm_row),
     kernel("batchnorm2d_fwd_bwd", norm::batch_norm2d),
+    kernel("softmax_xent_fwd_bwd", op::softmax_xent),
+    kernel("gelu_fwd_bwd", op::gelu),
     kernel("dropout_fwd_bwd", dropout::dropout_fwd_bwd),
     kernel("clip_grad_norm", update::clip_grad_norm_row),
     kernel("adamw_step", update::adamw_step),
     kernel("kaiming_normal_init", init::kaiming_normal),
+    kernel("conv3x3_fwd_bwd", op::conv3x3),
+    kernel("attention_causal_fwd_bwd", op::attention_causal),
     train("mlp_step", mlp::mlp_step),
     train("tiny_mlp_step", mlp::tiny_mlp_step),
     train("cnn_step", cnn::cnn_step),
+    train("resnet_step", resnet::resnet_step),
+    train("lstm_step", lstm::lstm_step),
     train("gpt_step", gpt::gpt_step),
 ];
 

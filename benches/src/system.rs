@@ -1,4 +1,4 @@
-//! What only the operating system knows. The only unsafe code of this package: three calls of libc.
+//! What only the operating system knows. The only unsafe code of this package: calls of libc.
 
 #![allow(unsafe_code)]
 
@@ -51,8 +51,13 @@ fn own_ticks(stat: &str) -> Option<f64> {
     after_name.split_whitespace().skip(11).take(2).map(|v| v.parse::<f64>().ok()).sum()
 }
 
-/// Makes the peak of resident memory start anew from what is resident now.
+/// Makes the peak of resident memory start anew from what is in use now.
 pub(crate) fn reset_peak_rss() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim returns free memory to the system, and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
     // Where the kernel refuses, the peak includes the set-up.
     let _ = fs::write("/proc/self/clear_refs", "5");
 }

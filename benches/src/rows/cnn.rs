@@ -8,7 +8,7 @@ use gradus_nn::{
 use gradus_optim::{Sgd, SgdConfig};
 use gradus_tensor::ConvOptions;
 
-use super::training::{Start, conv3x3, dropout, linear, norm, started, train};
+use super::training::{Start, conv, dropout, linear, norm, started, train};
 use crate::{
     inputs::{SQRT_3, labels, sym},
     measure::{Measured, Request},
@@ -43,7 +43,7 @@ fn cnn(p: Probability) -> Sequential {
 }
 
 fn cnn_starts() -> Vec<Start> {
-    [conv3x3(1), norm(), conv3x3(32), norm(), linear(64 * 7 * 7), linear(128)].concat()
+    [conv(1, 3), norm(), conv(32, 3), norm(), linear(64 * 7 * 7), linear(128)].concat()
 }
 
 #[cfg(test)]

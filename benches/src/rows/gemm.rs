@@ -6,6 +6,16 @@ use crate::{
     measure::{Measured, Request, Session},
 };
 
+/// 256x256 times 256x256.
+pub(super) fn gemm_256(request: &Request) -> Measured {
+    gemm(request, [256; 3])
+}
+
+/// 128x784 times 784x512: a batch times the weight of a layer.
+pub(super) fn gemm_skinny(request: &Request) -> Measured {
+    gemm(request, [128, 784, 512])
+}
+
 /// 1024x1024 times 1024x1024.
 pub(super) fn gemm_1024(request: &Request) -> Measured {
     gemm(request, [1024; 3])

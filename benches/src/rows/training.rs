@@ -40,9 +40,9 @@ pub(super) fn norm() -> Vec<Start> {
     vec![Start::Ones, Start::Zeros]
 }
 
-/// The kernel of a 3x3 convolution: Kaiming's uniform bound.
-pub(super) fn conv3x3(inputs: usize) -> Vec<Start> {
-    vec![Start::Uniform(SQRT_2 * SQRT_3 / ((inputs * 9) as f64).sqrt())]
+/// The weight of a convolution with square windows: Kaiming's uniform bound.
+pub(super) fn conv(inputs: usize, window: usize) -> Vec<Start> {
+    vec![Start::Uniform(SQRT_2 * SQRT_3 / ((inputs * window * window) as f64).sqrt())]
 }
 
 /// The model with its parameters at their start, which is given in the order of the walk.
