@@ -5,13 +5,15 @@
 
 mod columns;
 mod geometry;
+mod image;
 mod options;
+mod winograd;
 
 use columns::{Scratch, col2im, for_each_block, for_each_row};
 use geometry::Geometry;
 pub use options::ConvOptions;
 
-use crate::{MatMut, MatRef, Real, Start, Tensor, gemm::gemm, map::same_dtype, par, with_real};
+use crate::{DType, MatMut, MatRef, Real, Start, Tensor, gemm::gemm, map::same_dtype, par, with_real};
 
 /// Nanoseconds of a piece of the batch that sums its own gradient of the weight.
 const PIECE_NS: f64 = 100_000.0;
@@ -45,11 +47,19 @@ impl Tensor {
                 weight.shape()
             );
         }
-        with_real!(OP, same_dtype(OP, self, weight), T => {
-            let (x, w) = (self.contiguous(), weight.contiguous());
+        let dtype = same_dtype(OP, self, weight);
+        let shape = [g.images, out_channels, g.output[0], g.output[1]];
+        let (x, w) = (self.contiguous(), weight.contiguous());
+        if dtype == DType::F32 && winograd::applies(&g) {
+            let bias = bias.map(Self::to_vec::<f32>);
+            return Self::build(&shape, |y| {
+                winograd::forward(&g, x.as_slice(), w.as_slice(), bias.as_deref(), y);
+            });
+        }
+        with_real!(OP, dtype, T => {
             let (x, w) = (x.as_slice::<T>(), w.as_slice::<T>());
             let bias = bias.map(Self::to_vec::<T>);
-            Self::build::<T>(&[g.images, out_channels, g.output[0], g.output[1]], |y| {
+            Self::build::<T>(&shape, |y| {
                 par::for_each_mut(y, g.image_out(), g.image_ns(), |first, y| {
                     let mut scratch = Scratch::new::<T>(&g);
                     for (i, y) in y.chunks_mut(g.image_out()).enumerate() {
@@ -76,8 +86,14 @@ impl Tensor {
     ) -> Self {
         const OP: &str = "conv2d_grad_input";
         let g = self.geometry_of_gradient(OP, input, weight.shape(), options);
-        with_real!(OP, same_dtype(OP, self, weight), T => {
-            let (dy, w) = (self.contiguous(), weight.contiguous());
+        let dtype = same_dtype(OP, self, weight);
+        let (dy, w) = (self.contiguous(), weight.contiguous());
+        if dtype == DType::F32 && winograd::applies(&g) {
+            return Self::build(input, |dx| {
+                winograd::grad_input(&g, dy.as_slice(), w.as_slice(), dx);
+            });
+        }
+        with_real!(OP, dtype, T => {
             let (dy, w) = (dy.as_slice::<T>(), w.as_slice::<T>());
             Self::build::<T>(input, |dx| {
                 par::for_each_mut(dx, g.image_in(), g.image_ns(), |first, dx| {
@@ -101,8 +117,14 @@ impl Tensor {
     pub fn conv2d_grad_weight(&self, x: &Self, weight: &[usize], options: ConvOptions<2>) -> Self {
         const OP: &str = "conv2d_grad_weight";
         let g = self.geometry_of_gradient(OP, x.shape(), weight, options);
-        with_real!(OP, same_dtype(OP, self, x), T => {
-            let (dy, x) = (self.contiguous(), x.contiguous());
+        let dtype = same_dtype(OP, self, x);
+        let (dy, x) = (self.contiguous(), x.contiguous());
+        if dtype == DType::F32 && winograd::applies(&g) {
+            return Self::build(weight, |dw| {
+                winograd::grad_weight(&g, x.as_slice(), dy.as_slice(), dw);
+            });
+        }
+        with_real!(OP, dtype, T => {
             let (dy, x) = (dy.as_slice::<T>(), x.as_slice::<T>());
             // Each piece of the batch has its own sum; their number depends on sizes only, so that any number of
             // threads gives the same bits.
@@ -234,7 +256,6 @@ fn rows_of_output<'a, T>(g: &Geometry, y: &'a [T], first: usize, n: usize) -> Ma
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gradus_core::DType;
 
     /// Small integers, so that every sum is exact in f32 too.
     fn integers(shape: &[usize], seed: u64) -> Tensor {
@@ -337,6 +358,28 @@ mod tests {
         check([2, 1, 35, 33], [2, 1, 2, 2], o);
         // Elements of the input that no window reaches have a gradient of 0.
         check([1, 1, 6, 6], [1, 1, 2, 2], o.with_stride([4, 4]));
+    }
+
+    /// Sizes that the transforms of tiles serve, or nearly.
+    #[test]
+    fn windows_of_3x3_match_the_definition() {
+        let o = ConvOptions::default();
+        for (i, channels) in [[8, 8], [11, 17], [16, 33], [37, 13]].into_iter().enumerate() {
+            for (j, [h, w]) in [[1, 1], [1, 2], [3, 1], [2, 5], [4, 4], [5, 3], [7, 9]].into_iter().enumerate() {
+                for padding in [0, 1, 2, 3] {
+                    if h + 2 * padding < 3 || w + 2 * padding < 3 || (i + j + padding) % 2 == 1 {
+                        continue;
+                    }
+                    let batch = [0, 1, 3][(i + j) % 3];
+                    let o = o.with_padding([padding, padding]);
+                    check([batch, channels[0], h, w], [channels[1], channels[0], 3, 3], o);
+                }
+            }
+        }
+        // Several blocks of tiles, in rows and in columns.
+        check([2, 9, 5, 70], [8, 9, 3, 3], o.with_padding([1, 2]));
+        check([1, 8, 3, 1100], [9, 8, 3, 3], o.with_padding([1, 0]));
+        check([5, 70, 8, 8], [20, 70, 3, 3], o.with_padding([1, 1]));
     }
 
     #[test]
