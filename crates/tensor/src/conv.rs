@@ -4,6 +4,7 @@
 //! shared among threads.
 
 mod columns;
+mod direct;
 mod geometry;
 mod image;
 mod options;
@@ -56,6 +57,12 @@ impl Tensor {
                 winograd::forward(&g, x.as_slice(), w.as_slice(), bias.as_deref(), y);
             });
         }
+        if dtype == DType::F32 && direct::applies(&g) {
+            let bias = bias.map(Self::to_vec::<f32>);
+            return Self::build(&shape, |y| {
+                direct::forward(&g, x.as_slice(), w.as_slice(), bias.as_deref(), y);
+            });
+        }
         with_real!(OP, dtype, T => {
             let (x, w) = (x.as_slice::<T>(), w.as_slice::<T>());
             let bias = bias.map(Self::to_vec::<T>);
@@ -93,6 +100,11 @@ impl Tensor {
                 winograd::grad_input(&g, dy.as_slice(), w.as_slice(), dx);
             });
         }
+        if dtype == DType::F32 && direct::applies_to_input(&g) {
+            return Self::build(input, |dx| {
+                direct::grad_input(&g, dy.as_slice(), w.as_slice(), dx);
+            });
+        }
         with_real!(OP, dtype, T => {
             let (dy, w) = (dy.as_slice::<T>(), w.as_slice::<T>());
             Self::build::<T>(input, |dx| {
@@ -122,6 +134,11 @@ impl Tensor {
         if dtype == DType::F32 && winograd::applies(&g) {
             return Self::build(weight, |dw| {
                 winograd::grad_weight(&g, x.as_slice(), dy.as_slice(), dw);
+            });
+        }
+        if dtype == DType::F32 && direct::applies(&g) {
+            return Self::build(weight, |dw| {
+                direct::grad_weight(&g, x.as_slice(), dy.as_slice(), dw);
             });
         }
         with_real!(OP, dtype, T => {
@@ -380,6 +397,28 @@ mod tests {
         check([2, 9, 5, 70], [8, 9, 3, 3], o.with_padding([1, 2]));
         check([1, 8, 3, 1100], [9, 8, 3, 3], o.with_padding([1, 0]));
         check([5, 70, 8, 8], [20, 70, 3, 3], o.with_padding([1, 1]));
+    }
+
+    /// Windows and strides that rows in vectors of channels serve.
+    #[test]
+    fn vectors_of_channels_match_the_definition() {
+        let o = ConvOptions::default();
+        let two = o.with_stride([2, 2]);
+        check([2, 17, 9, 8], [19, 17, 3, 3], two.with_padding([1, 1]));
+        check([3, 16, 7, 7], [33, 16, 1, 1], two);
+        check([1, 9, 6, 6], [8, 9, 1, 1], o.with_padding([1, 2]));
+        check([2, 8, 5, 11], [9, 8, 5, 2], o.with_stride([3, 1]).with_padding([2, 0]));
+        check([1, 8, 9, 12], [9, 8, 3, 3], two.with_padding([0, 2]).with_dilation([2, 1]));
+        check([1, 8, 9, 13], [9, 8, 3, 2], o.with_stride([2, 3]).with_padding([1, 1]).with_dilation([1, 3]));
+        check([2, 33, 1, 1], [16, 33, 3, 3], o.with_padding([1, 1]));
+        check([0, 8, 4, 4], [8, 8, 3, 3], two);
+        // Folded columns.
+        check([3, 1, 9, 10], [17, 1, 3, 3], o.with_padding([1, 1]));
+        check([2, 3, 8, 7], [16, 3, 3, 3], o.with_padding([1, 3]).with_dilation([1, 2]));
+        check([2, 2, 12, 13], [9, 2, 7, 7], o.with_stride([2, 3]).with_padding([3, 3]));
+        check([1, 3, 2, 1], [8, 3, 2, 5], o.with_stride([1, 4]).with_padding([0, 9]));
+        // Several blocks of rows.
+        check([2, 64, 40, 33], [8, 64, 3, 3], two.with_padding([1, 1]));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::{geometry::Geometry, image::Images};
 use crate::{
     ConvOptions, DType,
-    buffer::Buffer,
+    buffer::{Buffer, floats, scratch},
     gemm::{
         MULTIPLY_ADD_NS,
         lanes::{Band, LANES, Lanes, RowStep, Run, bands, from_lanes, to_lanes, vectors},
@@ -33,6 +33,8 @@ const MIN_CHANNELS: usize = 8;
 const BLOCK: usize = 1 << 16;
 /// Fewest tiles of a block.
 const MIN_TILES: usize = 28;
+/// Fewest tiles that are added to a sum at once, since the sums of many channels leave the caches in between.
+const MIN_SUMMED: usize = 112;
 /// Nanoseconds of the work that a thread takes.
 const PIECE_NS: f64 = 150_000.0;
 /// Most pieces of the gradient of the weight, each with its own sum.
@@ -67,28 +69,27 @@ impl Weight {
     fn forward(w: &[f32], [inputs, outputs]: [usize; 2]) -> Self {
         Self::new([inputs, outputs], |i, first, channels, g| {
             let from = &w[(first * inputs + i) * WINDOW..];
-            to_lanes(from, inputs * WINDOW, channels, WINDOW, g);
+            to_lanes(from, inputs * WINDOW, channels, WINDOW, g.as_flattened_mut());
         })
     }
 
     /// For `w` of shape `[inputs, outputs, 3, 3]`, with every window turned round.
     fn backward(w: &[f32], [inputs, outputs]: [usize; 2]) -> Self {
         Self::new([inputs, outputs], |i, first, channels, g| {
-            to_lanes(&w[(i * outputs + first) * WINDOW..], WINDOW, channels, WINDOW, g);
-            let (vectors, _) = g.as_chunks_mut::<LANES>();
-            vectors.reverse();
+            to_lanes(&w[(i * outputs + first) * WINDOW..], WINDOW, channels, WINDOW, g.as_flattened_mut());
+            g.reverse();
         })
     }
 
     /// `window(input, first output, outputs, out)` writes nine vectors.
     fn new(
         [inputs, outputs]: [usize; 2],
-        window: impl Fn(usize, usize, usize, &mut [f32]),
+        window: impl Fn(usize, usize, usize, &mut [[f32; LANES]; WINDOW]),
     ) -> Self {
         let step = vectors(outputs) * inputs * LANES;
         let mut data = scratch(POINTS * step);
         let to = floats(&mut data);
-        let mut g = [0.0; WINDOW * LANES];
+        let mut g = [[0.0; LANES]; WINDOW];
         for first in (0..outputs).step_by(LANES) {
             for i in 0..inputs {
                 window(i, first, LANES.min(outputs - first), &mut g);
@@ -144,9 +145,9 @@ impl Grid {
     }
 }
 
-/// Most tiles of a block with `channels` channels.
-fn most_tiles(channels: usize) -> usize {
-    (BLOCK / (POINTS * LANES * vectors(channels))).max(MIN_TILES)
+/// Most tiles of a block with `channels` channels, but not less than `least`.
+fn most_tiles(channels: usize, least: usize) -> usize {
+    (BLOCK / (POINTS * LANES * vectors(channels))).max(least)
 }
 
 /// Elements between the points of transformed tiles: odd multiples of a cache line, which share no cache set.
@@ -171,7 +172,7 @@ fn correlate(
     if let Some(bias) = bias {
         padded_bias[..bias.len()].copy_from_slice(bias);
     }
-    let most = most_tiles(weight.inputs);
+    let most = most_tiles(weight.inputs, MIN_TILES);
     let pass = Pass { x, padding, grid, weight, bias: &padded_bias, size, most };
     // Every tile is computed in the same way wherever it is cut.
     let pieces = ((lines as f64 * ns / PIECE_NS) as usize).clamp(1, lines.max(1));
@@ -287,6 +288,8 @@ fn transform_input(
                 let at = [row as isize - padding[0], column];
                 x.row(image, v * LANES, at, &mut rows[row % 4 * width..][..width]);
             }
+            x.prefetch(image, v * LANES, 2 * line as isize + 4 - padding[0]);
+            x.prefetch(image, v * LANES, 2 * line as isize + 5 - padding[0]);
             let row = |r: usize| &rows[(2 * line + r) % 4 * width..][..width];
             let to = &mut out[(v * block.tiles() + i * block.columns) * LANES..];
             transforms::input([row(0), row(1), row(2), row(3)], block.columns, to, step);
@@ -305,6 +308,8 @@ fn transform_upstream(dy: &Images<'_>, grid: Grid, block: Block, rows: &mut [f32
             let at = [2 * line as isize, 2 * block.column as isize];
             dy.row(image, v * LANES, at, top);
             dy.row(image, v * LANES, [at[0] + 1, at[1]], bottom);
+            dy.prefetch(image, v * LANES, at[0] + 2);
+            dy.prefetch(image, v * LANES, at[0] + 3);
             let to = &mut out[(v * block.tiles() + i * block.columns) * LANES..];
             transforms::upstream([top, bottom], block.columns, to, step);
         }
@@ -339,7 +344,8 @@ pub(super) fn grad_weight(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let lines = g.images * grid.rows;
     let ns = (POINTS * grid.columns * inputs * outputs) as f64 * MULTIPLY_ADD_NS;
     // Each piece has its own sum; their number depends on sizes only, so that any number of threads gives the same bits.
-    let pieces = ((lines as f64 * ns / PIECE_NS) as usize).clamp(1, MAX_PIECES.min(lines.max(1)));
+    let most = (lines * grid.columns / MIN_SUMMED).min(MAX_PIECES).max(1);
+    let pieces = ((lines as f64 * ns / PIECE_NS) as usize).clamp(1, most);
     let x = Images { data: x, channels: inputs, size: g.input };
     let dy = Images { data: dy, channels: outputs, size: g.output };
     let padding = g.options.padding.map(|p| p as isize);
@@ -354,13 +360,13 @@ pub(super) fn grad_weight(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
     }
     let step = sum_step(g.channels);
-    let mut window = [0.0; WINDOW * LANES];
+    let mut window = [[0.0; LANES]; WINDOW];
     for o in 0..outputs {
         for first in (0..inputs).step_by(LANES) {
             let from = &total[o * vectors(inputs) * LANES + first..];
             transforms::weight_back(from, step, &mut window);
             let channels = LANES.min(inputs - first);
-            from_lanes(&window, WINDOW, channels, &mut dw[(o * inputs + first) * WINDOW..], WINDOW);
+            from_lanes(window.as_flattened(), WINDOW, channels, &mut dw[(o * inputs + first) * WINDOW..], WINDOW);
         }
     }
 }
@@ -375,7 +381,7 @@ fn sum_of_products(x: Images<'_>, padding: [isize; 2], dy: Images<'_>, grid: Gri
     let (inputs, outputs) = (vectors(x.channels), vectors(dy.channels));
     let sum_step = sum_step([x.channels, dy.channels]);
     let mut sum = Buffer::zeroed(DType::F32, POINTS * sum_step);
-    let most = most_tiles(x.channels.max(dy.channels));
+    let most = most_tiles(x.channels.max(dy.channels), MIN_SUMMED);
     let tiles = most.min((lines[1] - lines[0]) * grid.columns);
     let width = grid.columns.min(most);
     let mut input = scratch(POINTS * point_step(inputs, tiles));
@@ -406,12 +412,4 @@ fn sum_of_products(x: Images<'_>, padding: [isize; 2], dy: Images<'_>, grid: Gri
         }
     }
     sum
-}
-
-fn scratch(len: usize) -> Buffer {
-    Buffer::uninit(DType::F32, len)
-}
-
-fn floats(buf: &mut Buffer) -> &mut [f32] {
-    buf.as_mut_slice().expect("made for f32")
 }

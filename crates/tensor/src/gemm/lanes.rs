@@ -12,7 +12,7 @@ use gradus_kernel::simd;
 
 pub(crate) use bands::{Band, bands};
 use tiles::{Set, Tile, with_set};
-pub(crate) use turn::{from_lanes, to_lanes};
+pub(crate) use turn::{from_lanes, prefetch, to_lanes};
 
 /// Channels side by side.
 pub(crate) const LANES: usize = 16;

@@ -21,17 +21,31 @@ fn write(tile: &[[Vector; 4]; 4], to: &mut [f32], step: usize) {
     }
 }
 
+/// Four pixels from the `i`-th on.
+#[inline(always)]
+fn pixels(from: &[f32], i: usize) -> [&Vector; 4] {
+    [vector(from, i), vector(from, i + 1), vector(from, i + 2), vector(from, i + 3)]
+}
+
+/// Four vectors `step` apart.
+#[inline(always)]
+fn line(from: &[f32], step: usize) -> [&Vector; 4] {
+    [
+        vector(from, 0),
+        vector(&from[step..], 0),
+        vector(&from[2 * step..], 0),
+        vector(&from[3 * step..], 0),
+    ]
+}
+
 /// Reads the 16 vectors of a transformed tile.
 #[inline(always)]
 fn read(from: &[f32], step: usize) -> [[&Vector; 4]; 4] {
-    let at = |i: usize, j: usize| {
-        from[(4 * i + j) * step..][..LANES].try_into().expect("a slice of as many elements")
-    };
     [
-        [at(0, 0), at(0, 1), at(0, 2), at(0, 3)],
-        [at(1, 0), at(1, 1), at(1, 2), at(1, 3)],
-        [at(2, 0), at(2, 1), at(2, 2), at(2, 3)],
-        [at(3, 0), at(3, 1), at(3, 2), at(3, 3)],
+        line(from, step),
+        line(&from[4 * step..], step),
+        line(&from[8 * step..], step),
+        line(&from[12 * step..], step),
     ]
 }
 
@@ -71,12 +85,20 @@ kernel! {
     /// `B^T d B` of `tiles` tiles of 4x4 pixels, two pixels apart, in four rows.
     pub(super) fn input['a]['a](rows: [&'a [f32]; 4], tiles: usize, to: &'a mut [f32], step: usize) -> () {
         for k in 0..tiles {
-            let d = rows.map(|r| [0, 1, 2, 3].map(|j| vector(r, 2 * k + j)));
+            let d = [
+                pixels(rows[0], 2 * k),
+                pixels(rows[1], 2 * k),
+                pixels(rows[2], 2 * k),
+                pixels(rows[3], 2 * k),
+            ];
             let mut out = [[[0f32; LANES]; 4]; 4];
             for x in 0..LANES {
-                let columns: [[f32; 4]; 4] = std::array::from_fn(|j| {
-                    input_line([d[0][j][x], d[1][j][x], d[2][j][x], d[3][j][x]])
-                });
+                let columns = [
+                    input_line([d[0][0][x], d[1][0][x], d[2][0][x], d[3][0][x]]),
+                    input_line([d[0][1][x], d[1][1][x], d[2][1][x], d[3][1][x]]),
+                    input_line([d[0][2][x], d[1][2][x], d[2][2][x], d[3][2][x]]),
+                    input_line([d[0][3][x], d[1][3][x], d[2][3][x], d[3][3][x]]),
+                ];
                 for (i, out) in out.iter_mut().enumerate() {
                     let row = input_line([columns[0][i], columns[1][i], columns[2][i], columns[3][i]]);
                     for (out, v) in out.iter_mut().zip(row) {
@@ -99,9 +121,12 @@ kernel! {
             let m = read(&from[k * LANES..], step);
             let mut out = [[0f32; LANES]; 4];
             for x in 0..LANES {
-                let columns: [[f32; 2]; 4] = std::array::from_fn(|j| {
-                    output_line([m[0][j][x], m[1][j][x], m[2][j][x], m[3][j][x]])
-                });
+                let columns = [
+                    output_line([m[0][0][x], m[1][0][x], m[2][0][x], m[3][0][x]]),
+                    output_line([m[0][1][x], m[1][1][x], m[2][1][x], m[3][1][x]]),
+                    output_line([m[0][2][x], m[1][2][x], m[2][2][x], m[3][2][x]]),
+                    output_line([m[0][3][x], m[1][3][x], m[2][3][x], m[3][3][x]]),
+                ];
                 for i in 0..2 {
                     let row = output_line([columns[0][i], columns[1][i], columns[2][i], columns[3][i]]);
                     out[2 * i][x] = row[0] + bias[x];
@@ -120,7 +145,11 @@ kernel! {
     /// `A y A^T` of `tiles` tiles of 2x2 pixels side by side in two rows.
     pub(super) fn upstream['a]['a](rows: [&'a [f32]; 2], tiles: usize, to: &'a mut [f32], step: usize) -> () {
         for k in 0..tiles {
-            let y = rows.map(|r| [vector(r, 2 * k), vector(r, 2 * k + 1)]);
+            let [top, bottom] = rows;
+            let y = [
+                [vector(top, 2 * k), vector(top, 2 * k + 1)],
+                [vector(bottom, 2 * k), vector(bottom, 2 * k + 1)],
+            ];
             let mut out = [[[0f32; LANES]; 4]; 4];
             for x in 0..LANES {
                 let columns = [
@@ -140,12 +169,14 @@ kernel! {
 
 kernel! {
     /// `G g G^T` of nine vectors.
-    pub(super) fn weight['a]['a](g: &'a [f32], to: &'a mut [f32], step: usize) -> () {
+    pub(super) fn weight['a]['a](g: &'a [[f32; LANES]; 9], to: &'a mut [f32], step: usize) -> () {
         let mut out = [[[0f32; LANES]; 4]; 4];
         for x in 0..LANES {
-            let columns: [[f32; 4]; 3] = std::array::from_fn(|j| {
-                weight_line([vector(g, j)[x], vector(g, 3 + j)[x], vector(g, 6 + j)[x]])
-            });
+            let columns = [
+                weight_line([g[0][x], g[3][x], g[6][x]]),
+                weight_line([g[1][x], g[4][x], g[7][x]]),
+                weight_line([g[2][x], g[5][x], g[8][x]]),
+            ];
             for (i, out) in out.iter_mut().enumerate() {
                 for (out, v) in out.iter_mut().zip(weight_line([columns[0][i], columns[1][i], columns[2][i]])) {
                     out[x] = v;
@@ -158,20 +189,21 @@ kernel! {
 
 kernel! {
     /// `G^T s G`: nine vectors.
-    pub(super) fn weight_back['a]['a](from: &'a [f32], step: usize, g: &'a mut [f32]) -> () {
+    pub(super) fn weight_back['a]['a](from: &'a [f32], step: usize, g: &'a mut [[f32; LANES]; 9]) -> () {
         let s = read(from, step);
-        let mut out = [[0f32; LANES]; 9];
         for x in 0..LANES {
-            let columns: [[f32; 3]; 4] = std::array::from_fn(|j| {
-                weight_back_line([s[0][j][x], s[1][j][x], s[2][j][x], s[3][j][x]])
-            });
+            let columns = [
+                weight_back_line([s[0][0][x], s[1][0][x], s[2][0][x], s[3][0][x]]),
+                weight_back_line([s[0][1][x], s[1][1][x], s[2][1][x], s[3][1][x]]),
+                weight_back_line([s[0][2][x], s[1][2][x], s[2][2][x], s[3][2][x]]),
+                weight_back_line([s[0][3][x], s[1][3][x], s[2][3][x], s[3][3][x]]),
+            ];
             for i in 0..3 {
                 let row = weight_back_line([columns[0][i], columns[1][i], columns[2][i], columns[3][i]]);
                 for (j, v) in row.into_iter().enumerate() {
-                    out[3 * i + j][x] = v;
+                    g[3 * i + j][x] = v;
                 }
             }
         }
-        g[..9 * LANES].copy_from_slice(out.as_flattened());
     }
 }

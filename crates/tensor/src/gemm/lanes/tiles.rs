@@ -1,5 +1,8 @@
 //! The inner loop, written once over a [`Vector`] and compiled for each instruction set.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 use super::{LANES, RowStep, Run};
 
 /// One tile to compute; see [`Lanes`](super::Lanes) for what the numbers mean.
@@ -66,6 +69,14 @@ trait Vector: Copy {
 unsafe fn compute<V: Vector, const R: usize, const N: usize, const STEP: usize>(t: &Tile<'_>) {
     // SAFETY: the caller vouches for every operand.
     unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if t.accumulate {
+            for r in 0..R {
+                for v in 0..N {
+                    _mm_prefetch::<_MM_HINT_T0>(t.c.wrapping_add(r * t.c_row + v * t.c_vector).cast());
+                }
+            }
+        }
         let mut acc = [[V::zero(); N]; R];
         for run in t.runs {
             let (mut a, mut b) = (t.a.add(run.a), t.b.add(run.b));

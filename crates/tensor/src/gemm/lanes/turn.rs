@@ -1,5 +1,8 @@
 //! From planes of channels to vectors of channels, and back.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 use gradus_kernel::simd;
 
 use super::LANES;
@@ -24,6 +27,20 @@ pub(crate) fn to_lanes(planes: &[f32], stride: usize, channels: usize, n: usize,
             *out = x;
         }
     }
+}
+
+/// Asks for what [`to_lanes`] will read soon: planes lie too far apart for the machine to guess.
+#[inline]
+pub(crate) fn prefetch(planes: &[f32], stride: usize, channels: usize, n: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for c in 0..channels {
+        for i in (0..n).step_by(LANES) {
+            // SAFETY: a prefetch reads nothing: any address will do.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(planes.as_ptr().wrapping_add(c * stride + i).cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (planes, stride, channels, n);
 }
 
 /// `planes[c * stride + i] = lanes[i * 16 + c]` for `i < n` and `c < channels`.
