@@ -88,6 +88,16 @@ impl Buffer {
     }
 }
 
+/// A buffer of arbitrary f32 numbers.
+pub(crate) fn scratch(len: usize) -> Buffer {
+    Buffer::uninit(DType::F32, len)
+}
+
+/// The elements of a buffer of f32.
+pub(crate) fn floats(buf: &mut Buffer) -> &mut [f32] {
+    buf.as_mut_slice().expect("the buffer was made for f32")
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         pool_give(self.class, self.ptr);

@@ -4,14 +4,17 @@
 //! shared among threads.
 
 mod columns;
+mod direct;
 mod geometry;
+mod image;
 mod options;
+mod winograd;
 
 use columns::{Scratch, col2im, for_each_block, for_each_row};
 use geometry::Geometry;
 pub use options::ConvOptions;
 
-use crate::{MatMut, MatRef, Real, Start, Tensor, gemm::gemm, map::same_dtype, par, with_real};
+use crate::{DType, MatMut, MatRef, Real, Start, Tensor, gemm::gemm, map::same_dtype, par, with_real};
 
 /// Nanoseconds of a piece of the batch that sums its own gradient of the weight.
 const PIECE_NS: f64 = 100_000.0;
@@ -45,11 +48,25 @@ impl Tensor {
                 weight.shape()
             );
         }
-        with_real!(OP, same_dtype(OP, self, weight), T => {
-            let (x, w) = (self.contiguous(), weight.contiguous());
+        let dtype = same_dtype(OP, self, weight);
+        let shape = [g.images, out_channels, g.output[0], g.output[1]];
+        let (x, w) = (self.contiguous(), weight.contiguous());
+        if dtype == DType::F32 && winograd::applies(&g) {
+            let bias = bias.map(Self::to_vec::<f32>);
+            return Self::build(&shape, |y| {
+                winograd::forward(&g, x.as_slice(), w.as_slice(), bias.as_deref(), y);
+            });
+        }
+        if dtype == DType::F32 && direct::applies(&g) {
+            let bias = bias.map(Self::to_vec::<f32>);
+            return Self::build(&shape, |y| {
+                direct::forward(&g, x.as_slice(), w.as_slice(), bias.as_deref(), y);
+            });
+        }
+        with_real!(OP, dtype, T => {
             let (x, w) = (x.as_slice::<T>(), w.as_slice::<T>());
             let bias = bias.map(Self::to_vec::<T>);
-            Self::build::<T>(&[g.images, out_channels, g.output[0], g.output[1]], |y| {
+            Self::build::<T>(&shape, |y| {
                 par::for_each_mut(y, g.image_out(), g.image_ns(), |first, y| {
                     let mut scratch = Scratch::new::<T>(&g);
                     for (i, y) in y.chunks_mut(g.image_out()).enumerate() {
@@ -76,8 +93,19 @@ impl Tensor {
     ) -> Self {
         const OP: &str = "conv2d_grad_input";
         let g = self.geometry_of_gradient(OP, input, weight.shape(), options);
-        with_real!(OP, same_dtype(OP, self, weight), T => {
-            let (dy, w) = (self.contiguous(), weight.contiguous());
+        let dtype = same_dtype(OP, self, weight);
+        let (dy, w) = (self.contiguous(), weight.contiguous());
+        if dtype == DType::F32 && winograd::applies(&g) {
+            return Self::build(input, |dx| {
+                winograd::grad_input(&g, dy.as_slice(), w.as_slice(), dx);
+            });
+        }
+        if dtype == DType::F32 && direct::applies_to_input(&g) {
+            return Self::build(input, |dx| {
+                direct::grad_input(&g, dy.as_slice(), w.as_slice(), dx);
+            });
+        }
+        with_real!(OP, dtype, T => {
             let (dy, w) = (dy.as_slice::<T>(), w.as_slice::<T>());
             Self::build::<T>(input, |dx| {
                 par::for_each_mut(dx, g.image_in(), g.image_ns(), |first, dx| {
@@ -101,8 +129,19 @@ impl Tensor {
     pub fn conv2d_grad_weight(&self, x: &Self, weight: &[usize], options: ConvOptions<2>) -> Self {
         const OP: &str = "conv2d_grad_weight";
         let g = self.geometry_of_gradient(OP, x.shape(), weight, options);
-        with_real!(OP, same_dtype(OP, self, x), T => {
-            let (dy, x) = (self.contiguous(), x.contiguous());
+        let dtype = same_dtype(OP, self, x);
+        let (dy, x) = (self.contiguous(), x.contiguous());
+        if dtype == DType::F32 && winograd::applies(&g) {
+            return Self::build(weight, |dw| {
+                winograd::grad_weight(&g, x.as_slice(), dy.as_slice(), dw);
+            });
+        }
+        if dtype == DType::F32 && direct::applies(&g) {
+            return Self::build(weight, |dw| {
+                direct::grad_weight(&g, x.as_slice(), dy.as_slice(), dw);
+            });
+        }
+        with_real!(OP, dtype, T => {
             let (dy, x) = (dy.as_slice::<T>(), x.as_slice::<T>());
             // Each piece of the batch has its own sum; their number depends on sizes only, so that any number of
             // threads gives the same bits.
@@ -234,7 +273,6 @@ fn rows_of_output<'a, T>(g: &Geometry, y: &'a [T], first: usize, n: usize) -> Ma
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gradus_core::DType;
 
     /// Small integers, so that every sum is exact in f32 too.
     fn integers(shape: &[usize], seed: u64) -> Tensor {
@@ -337,6 +375,50 @@ mod tests {
         check([2, 1, 35, 33], [2, 1, 2, 2], o);
         // Elements of the input that no window reaches have a gradient of 0.
         check([1, 1, 6, 6], [1, 1, 2, 2], o.with_stride([4, 4]));
+    }
+
+    /// Sizes that the transforms of tiles serve, or nearly.
+    #[test]
+    fn windows_of_3x3_match_the_definition() {
+        let o = ConvOptions::default();
+        for (i, channels) in [[8, 8], [11, 17], [16, 33], [37, 13]].into_iter().enumerate() {
+            for (j, [h, w]) in [[1, 1], [1, 2], [3, 1], [2, 5], [4, 4], [5, 3], [7, 9]].into_iter().enumerate() {
+                for padding in [0, 1, 2, 3] {
+                    if h + 2 * padding < 3 || w + 2 * padding < 3 || (i + j + padding) % 2 == 1 {
+                        continue;
+                    }
+                    let batch = [0, 1, 3][(i + j) % 3];
+                    let o = o.with_padding([padding, padding]);
+                    check([batch, channels[0], h, w], [channels[1], channels[0], 3, 3], o);
+                }
+            }
+        }
+        // Several blocks of tiles, in rows and in columns.
+        check([2, 9, 5, 70], [8, 9, 3, 3], o.with_padding([1, 2]));
+        check([1, 8, 3, 1100], [9, 8, 3, 3], o.with_padding([1, 0]));
+        check([5, 70, 8, 8], [20, 70, 3, 3], o.with_padding([1, 1]));
+    }
+
+    /// Windows and strides that rows in vectors of channels serve.
+    #[test]
+    fn vectors_of_channels_match_the_definition() {
+        let o = ConvOptions::default();
+        let two = o.with_stride([2, 2]);
+        check([2, 17, 9, 8], [19, 17, 3, 3], two.with_padding([1, 1]));
+        check([3, 16, 7, 7], [33, 16, 1, 1], two);
+        check([1, 9, 6, 6], [8, 9, 1, 1], o.with_padding([1, 2]));
+        check([2, 8, 5, 11], [9, 8, 5, 2], o.with_stride([3, 1]).with_padding([2, 0]));
+        check([1, 8, 9, 12], [9, 8, 3, 3], two.with_padding([0, 2]).with_dilation([2, 1]));
+        check([1, 8, 9, 13], [9, 8, 3, 2], o.with_stride([2, 3]).with_padding([1, 1]).with_dilation([1, 3]));
+        check([2, 33, 1, 1], [16, 33, 3, 3], o.with_padding([1, 1]));
+        check([0, 8, 4, 4], [8, 8, 3, 3], two);
+        // Folded columns.
+        check([3, 1, 9, 10], [17, 1, 3, 3], o.with_padding([1, 1]));
+        check([2, 3, 8, 7], [16, 3, 3, 3], o.with_padding([1, 3]).with_dilation([1, 2]));
+        check([2, 2, 12, 13], [9, 2, 7, 7], o.with_stride([2, 3]).with_padding([3, 3]));
+        check([1, 3, 2, 1], [8, 3, 2, 5], o.with_stride([1, 4]).with_padding([0, 9]));
+        // Several blocks of rows.
+        check([2, 64, 40, 33], [8, 64, 3, 3], two.with_padding([1, 1]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod double;
+pub(crate) mod lanes;
 mod pack;
 mod single;
 mod tiles;

@@ -73,7 +73,7 @@ fn copy(
 }
 
 /// Copies in vectors of 16, for [`Isa`]s that have them.
-mod wide {
+pub(super) mod wide {
     /// `out[l * out_stride + r] = source[l * stride + r]` for `l < k` and at most 16 `r < rows`; beyond `rows` it
     /// writes zeros, 16 elements for each `l` together, in order: so `out_stride` may be less than 16, but there has
     /// to be room behind the last.
@@ -101,7 +101,7 @@ mod wide {
     ///
     /// # Panics
     /// As [`copy`].
-    pub(super) fn transpose(
+    pub(in super::super) fn transpose(
         source: &[f32],
         stride: usize,
         rows: usize,
@@ -119,10 +119,10 @@ mod wide {
     }
 
     #[cfg(target_arch = "x86_64")]
-    mod x86 {
+    pub(in super::super) mod x86 {
         use std::arch::x86_64::{
-            __m512, __mmask16, _mm512_castpd_ps, _mm512_castps_pd, _mm512_maskz_loadu_ps,
-            _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd,
+            __m512, __mmask16, _mm512_castpd_ps, _mm512_castps_pd, _mm512_loadu_ps,
+            _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd,
             _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
         };
 
@@ -182,6 +182,38 @@ mod wide {
                     for (i, &row) in block.iter().enumerate().take(n) {
                         // SAFETY: as above.
                         unsafe { _mm512_storeu_ps(out.add((l + i) * out_stride), row) };
+                    }
+                }
+            }
+        }
+
+        /// The way back: `out[r * stride + l] = source[l * 16 + r]` for `l < k` and `r < rows <= 16`; nothing else
+        /// is written.
+        ///
+        /// # Safety
+        /// The machine has AVX-512 F; the elements of `source` are readable, those of `out` writable.
+        #[target_feature(enable = "avx512f")]
+        pub(in super::super::super) unsafe fn untranspose(
+            source: *const f32,
+            k: usize,
+            rows: usize,
+            out: *mut f32,
+            stride: usize,
+        ) {
+            for l in (0..k).step_by(16) {
+                let n = (k - l).min(16);
+                let mut block = [_mm512_setzero_ps(); 16];
+                for (i, row) in block.iter_mut().enumerate() {
+                    if i < n {
+                        // SAFETY: the caller vouches for 16 elements of each of k rows.
+                        *row = unsafe { _mm512_loadu_ps(source.add((l + i) * 16)) };
+                    }
+                }
+                let mask = first_lanes(n);
+                for (r, &row) in transposed(block).iter().enumerate() {
+                    if r < rows {
+                        // SAFETY: the caller vouches for n elements from l on; masked lanes are not written.
+                        unsafe { _mm512_mask_storeu_ps(out.add(r * stride + l), mask, row) };
                     }
                 }
             }
