@@ -83,6 +83,8 @@ impl Var {
             let back = layer.backward(gates, [&inner, &y], grads);
             let flat = |t: &Tensor| t.view(&[n * t.shape()[1], t.shape()[2]]);
             let (input_side, state_side) = (flat(&back.input_side), flat(&back.state_side));
+            // All but the GRU add both biases to the same sum.
+            let shared = input_side.shares_buffer_with(&state_side);
             if sink.needs(0) {
                 sink.add(0, input_side.matmul(&w_ih).view(&[n, t, width]));
             }
@@ -97,10 +99,14 @@ impl Var {
                 sink.add(at, c0);
             }
             if let Some(at) = bias_at {
-                for (i, side) in [input_side, state_side].iter().enumerate() {
-                    if sink.needs(at + i) {
-                        sink.add(at + i, side.sum(&[0], false));
-                    }
+                let sum = |side: &Tensor| side.sum(&[0], false);
+                let of_input = (sink.needs(at) || shared).then(|| sum(&input_side));
+                if sink.needs(at + 1) {
+                    let same = of_input.clone().filter(|_| shared);
+                    sink.add(at + 1, same.unwrap_or_else(|| sum(&state_side)));
+                }
+                if let Some(of_input) = of_input {
+                    sink.add(at, of_input);
                 }
             }
         });
