@@ -44,19 +44,19 @@ fn max_scaled<T: Real>(x: &[T], scale: T) -> T {
     acc.into_iter().fold(T::lit(f64::NEG_INFINITY), T::max_nan)
 }
 
-/// `x = e^(scale * x - shift)`; returns the sum.
+/// `x = e^(scale * x - shift)`, where `shift` is the maximum of `scale * x`; returns the sum.
 #[inline(always)]
 fn exp_in_place<T: Real>(x: &mut [T], scale: T, shift: T) -> T {
     let mut acc = [T::ZERO; LANES];
     let (chunks, rest) = x.as_chunks_mut::<LANES>();
     for c in chunks {
         for (a, x) in acc.iter_mut().zip(c) {
-            *x = (*x * scale - shift).exp_();
+            *x = (*x * scale - shift).exp_neg_();
             *a += *x;
         }
     }
     for (a, x) in acc.iter_mut().zip(rest) {
-        *x = (*x * scale - shift).exp_();
+        *x = (*x * scale - shift).exp_neg_();
         *a += *x;
     }
     acc.into_iter().sum()
@@ -115,7 +115,8 @@ kernel! {
                 continue;
             }
             for (s, ds) in s.iter_mut().zip(ds) {
-                *s = (*s * scale - lse).exp_();
+                // No probability is above 1.
+                *s = (*s * scale - lse).exp_neg_();
                 *ds = *s * (*ds - delta) * grad_scale;
             }
         }
