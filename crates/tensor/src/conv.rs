@@ -38,8 +38,9 @@ impl Tensor {
     /// # Numerics
     /// 3x3 windows of stride 1 on f32 with at least 8 channels are computed by Winograd's minimal filtering, as are
     /// their gradients (Lavin and Gray 2015, arXiv:1509.09308): rounding errors are at most about twice those of the
-    /// plain sum, and integers stay exact. A NaN or an infinity then spreads over its tile: it may also make
-    /// results NaN whose windows it misses by one pixel, never farther.
+    /// plain sum, and small integers stay exact. A NaN or an infinity then spreads over its tile: it may also make
+    /// results NaN whose windows it misses by one pixel, never farther, and all nine elements of a gradient of the
+    /// weight. What is above a ninth of the largest f32 may overflow.
     ///
     /// # Panics
     /// When the shapes do not fit, the kernel is larger than the padded input, a stride, a dilation or the
@@ -429,7 +430,10 @@ mod tests {
         );
         check([2, 33, 1, 1], [16, 33, 3, 3], o.with_padding([1, 1]));
         check([0, 8, 4, 4], [8, 8, 3, 3], two);
-        // Few channels on one side.
+        check([2, 9, 0, 4], [8, 9, 2, 3], o.with_padding([1, 1]));
+        // Few channels on one side, or none.
+        check([1, 9, 4, 4], [0, 9, 2, 2], o);
+        check([1, 0, 4, 4], [9, 0, 2, 2], o);
         check([3, 1, 9, 10], [17, 1, 3, 3], o.with_padding([1, 1]));
         check([2, 3, 8, 7], [16, 3, 3, 3], o.with_padding([1, 3]).with_dilation([1, 2]));
         check([2, 2, 12, 13], [9, 2, 7, 7], o.with_stride([2, 3]).with_padding([3, 3]));

@@ -95,13 +95,15 @@ pub(super) fn applies(g: &Geometry) -> bool {
 
 /// Whether its gradient by the input is.
 pub(super) fn applies_to_input(g: &Geometry) -> bool {
-    g.options.groups == 1 && !g.is_pointwise() && g.channels[0] >= MIN_CHANNELS
+    let [inputs, outputs] = g.channels;
+    g.options.groups == 1 && !g.is_pointwise() && inputs >= MIN_CHANNELS && outputs > 0
 }
 
 /// Whether its gradient by the weight is.
 pub(super) fn applies_to_weight(g: &Geometry) -> bool {
     let ConvOptions { groups, stride, .. } = g.options;
-    groups == 1 && !g.is_pointwise() && g.channels[1] >= MIN_CHANNELS && stride[1] <= 2
+    let [inputs, outputs] = g.channels;
+    groups == 1 && !g.is_pointwise() && inputs > 0 && outputs >= MIN_CHANNELS && stride[1] <= 2
 }
 
 /// Nanoseconds of one row of the output.

@@ -155,7 +155,7 @@ fn most_tiles(channels: usize, least: usize) -> usize {
 
 /// Elements between the points of transformed tiles: odd multiples of a cache line, which share no cache set.
 fn point_step(vectors: usize, tiles: usize) -> usize {
-    (vectors * tiles | 1) * LANES
+    ((vectors * tiles) | 1) * LANES
 }
 
 /// `y[n, o] = bias[o] + sum over c of w[o, c] * x[n, c]`, of the image with `padding` zeros before it.
