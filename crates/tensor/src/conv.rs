@@ -6,6 +6,7 @@
 //! cache; images are shared among threads.
 
 mod columns;
+mod depthwise;
 mod direct;
 mod geometry;
 mod image;
@@ -79,6 +80,9 @@ impl Tensor {
             let (x, w) = (x.as_slice::<T>(), w.as_slice::<T>());
             let bias = bias.map(Self::to_vec::<T>);
             Self::build::<T>(&shape, |y| {
+                if depthwise::applies(&g) {
+                    return depthwise::forward(&g, x, w, bias.as_deref(), y);
+                }
                 par::for_each_mut(y, g.image_out(), g.image_ns(), |first, y| {
                     let mut scratch = Scratch::new::<T>(&g);
                     for (i, y) in y.chunks_mut(g.image_out()).enumerate() {
@@ -120,6 +124,9 @@ impl Tensor {
         with_real!(OP, dtype, T => {
             let (dy, w) = (dy.as_slice::<T>(), w.as_slice::<T>());
             Self::build::<T>(input, |dx| {
+                if depthwise::applies(&g) {
+                    return depthwise::grad_input(&g, dy, w, dx);
+                }
                 par::for_each_mut(dx, g.image_in(), g.image_ns(), |first, dx| {
                     let mut scratch = Scratch::new::<T>(&g);
                     for (i, dx) in dx.chunks_mut(g.image_in()).enumerate() {
@@ -155,6 +162,9 @@ impl Tensor {
         }
         with_real!(OP, dtype, T => {
             let (dy, x) = (dy.as_slice::<T>(), x.as_slice::<T>());
+            if depthwise::applies(&g) {
+                return Self::build::<T>(weight, |dw| depthwise::grad_weight(&g, x, dy, dw));
+            }
             // Each piece of the batch has its own sum; their number depends on sizes only, so that any number of
             // threads gives the same bits.
             let pieces = ((g.images as f64 * g.image_ns() / PIECE_NS) as usize).clamp(1, MAX_PIECES.min(g.images.max(1)));
@@ -440,6 +450,29 @@ mod tests {
         check([1, 3, 2, 1], [8, 3, 2, 5], o.with_stride([1, 4]).with_padding([0, 9]));
         // Several blocks of rows.
         check([2, 64, 40, 33], [8, 64, 3, 3], two.with_padding([1, 1]));
+    }
+
+    #[test]
+    fn planes_of_their_own_match_the_definition() {
+        let o = ConvOptions::default();
+        check([2, 4, 5, 37], [4, 1, 3, 3], o.with_groups(4).with_padding([1, 1]));
+        check(
+            [3, 3, 8, 7],
+            [6, 1, 2, 3],
+            o.with_groups(3).with_stride([2, 2]).with_padding([0, 2]),
+        );
+        check(
+            [1, 2, 4, 3],
+            [4, 1, 3, 3],
+            o.with_groups(2).with_padding([4, 5]).with_stride([1, 3]),
+        );
+        check(
+            [2, 2, 9, 9],
+            [2, 1, 3, 2],
+            o.with_groups(2).with_dilation([2, 3]).with_padding([2, 1]),
+        );
+        check([0, 3, 4, 4], [3, 1, 3, 3], o.with_groups(3));
+        check([2, 3, 4, 4], [0, 1, 3, 3], o.with_groups(3));
     }
 
     #[test]
