@@ -3,68 +3,43 @@
 //! Some rows of an image are turned into vectors of channels. A row of the output is then one product whose inner
 //! dimension runs over the elements of the window and the channels: each is a [`Run`] that begins elsewhere in the
 //! same rows.
-//!
-//! The columns of the window are folded into the channels where both fit into one vector, as in a first layer.
 
-use rayon::prelude::*;
-
-use super::{geometry::Geometry, image::Images};
+use super::{
+    geometry::Geometry,
+    image::Images,
+    pieces::{each_piece, sum_of_pieces},
+};
 use crate::{
-    DType,
+    ConvOptions, DType,
     buffer::{Buffer, floats, scratch},
     gemm::{
         MULTIPLY_ADD_NS,
-        lanes::{Band, LANES, Lanes, RowStep, Run, bands, vectors},
+        lanes::{LANES, Lanes, RowStep, Run, vectors},
     },
-    par,
 };
 
 /// Fewest channels that are worth a vector.
 const MIN_CHANNELS: usize = 8;
 /// Elements of the rows that are turned at once.
 const BLOCK: usize = 1 << 16;
-/// Nanoseconds of the work that a thread takes.
-const PIECE_NS: f64 = 150_000.0;
-/// Most pieces of the gradient of the weight, each with its own sum.
-const MAX_PIECES: usize = 16;
+/// Fewest pixels that are added to a sum of its own.
+const MIN_SUMMED: usize = 256;
 
-/// A window as it is applied to rows in vectors of channels.
+/// Rows of the input in vectors of channels, and where windows begin in them.
 #[derive(Clone, Copy)]
-struct Window {
+struct Rows {
     g: Geometry,
-    /// Whether the columns of the window are channels.
-    folded: bool,
+    /// Vectors of channels.
+    vectors: usize,
+    /// Pixels of a row.
+    width: usize,
 }
 
-impl Window {
+impl Rows {
     fn new(g: &Geometry) -> Self {
-        Self { g: *g, folded: g.kernel[1] > 1 && g.channels[0] * g.kernel[1] <= LANES }
-    }
-
-    /// Channels of the rows.
-    fn channels(&self) -> usize {
-        self.g.channels[0] * if self.folded { self.g.kernel[1] } else { 1 }
-    }
-
-    /// Columns of the window that are left.
-    fn columns(&self) -> usize {
-        if self.folded { 1 } else { self.g.kernel[1] }
-    }
-
-    /// Elements of the window that are left.
-    fn elements(&self) -> usize {
-        self.g.kernel[0] * self.columns()
-    }
-
-    /// Distance of the pixels behind neighbouring outputs.
-    fn step(&self) -> usize {
-        if self.folded { 1 } else { self.g.options.stride[1] }
-    }
-
-    /// Pixels of a row.
-    fn width(&self) -> usize {
-        let reach = (self.columns() - 1) * self.g.options.dilation[1];
-        (self.g.output[1] - 1) * self.step() + reach + 1
+        let reach = (g.kernel[1] - 1) * g.options.dilation[1];
+        let width = (g.output[1] - 1) * g.options.stride[1] + reach + 1;
+        Self { g: *g, vectors: vectors(g.channels[0]), width }
     }
 
     /// Rows of the input behind `rows` rows of the output.
@@ -74,76 +49,61 @@ impl Window {
     }
 
     /// Rows of the output whose input is turned at once.
-    fn rows(&self) -> usize {
-        let row = vectors(self.channels()) * self.width() * LANES * self.g.options.stride[0];
+    fn most(&self) -> usize {
+        let row = self.vectors * self.width * LANES * self.g.options.stride[0];
         (BLOCK / row).clamp(1, self.g.output[0])
     }
 
     /// Elements of the turned rows behind `rows` rows of the output.
-    fn turned(&self, rows: usize) -> usize {
-        vectors(self.channels()) * self.height(rows) * self.width() * LANES
+    fn len(&self, rows: usize) -> usize {
+        self.vectors * self.height(rows) * self.width * LANES
     }
 
     /// Whether row `y` of those behind some rows of the output is part of a window.
     fn is_used(&self, y: usize) -> bool {
         let (stride, dilation) = (self.g.options.stride[0], self.g.options.dilation[0]);
-        (0..self.g.kernel[0]).any(|k| y >= k * dilation && (y - k * dilation).is_multiple_of(stride))
+        let begins = |k: usize| y >= k * dilation && (y - k * dilation).is_multiple_of(stride);
+        (0..self.g.kernel[0]).any(begins)
     }
 
     /// Turns the rows behind `rows` rows of the output from `first` on: `[vector][row][pixel][16]`.
-    fn turn(&self, x: &Images<'_>, image: usize, [first, rows]: [usize; 2], taps: &mut [f32], out: &mut [f32]) {
-        let (height, width) = (self.height(rows), self.width());
+    fn turn(&self, x: &Images<'_>, image: usize, [first, rows]: [usize; 2], out: &mut [f32]) {
+        let height = self.height(rows);
         let [py, px] = self.g.options.padding.map(|p| p as isize);
         let top = (first * self.g.options.stride[0]) as isize - py;
-        for (v, out) in out.chunks_exact_mut(height * width * LANES).enumerate().take(vectors(self.channels())) {
-            for (y, out) in out.chunks_exact_mut(width * LANES).enumerate() {
-                if !self.is_used(y) {
-                    continue;
-                }
-                let at = [top + y as isize, -px];
-                if self.folded {
-                    let [step, reach] = [self.g.options.stride[1], self.g.options.dilation[1]];
-                    x.folded_row(image, at, [self.g.kernel[1], reach, step], taps, out);
-                } else {
-                    x.row(image, v * LANES, at, out);
+        let planes = out.chunks_exact_mut(height * self.width * LANES);
+        for (v, out) in planes.enumerate().take(self.vectors) {
+            for (y, out) in out.chunks_exact_mut(self.width * LANES).enumerate() {
+                if self.is_used(y) {
+                    x.row(image, v * LANES, [top + y as isize, -px], out);
                 }
             }
         }
     }
 
-    /// Elements that `turn` needs besides.
-    fn taps(&self) -> usize {
-        if self.folded { self.channels() * self.width() } else { 0 }
-    }
-
-    /// Where the rows behind element `k` of the window begin in the turned ones, in vector `v`.
+    /// Where what lies behind element `k` of the window begins, in vector `v`.
     fn place(&self, rows: usize, k: usize, v: usize) -> usize {
-        let [dy, dx] = self.g.options.dilation;
-        let (y, x) = (k / self.columns() * dy, k % self.columns() * dx);
-        ((v * self.height(rows) + y) * self.width() + x) * LANES
-    }
-
-    /// Element `(output, channel of the rows, element of the window)` of the weight.
-    fn weight(&self, o: usize, c: usize, k: usize) -> usize {
-        let [kh, kw] = self.g.kernel;
-        let patch = self.g.channels[0] * kh * kw;
-        if self.folded {
-            o * patch + (c / kw * kh + k) * kw + c % kw
-        } else {
-            o * patch + c * kh * kw + k
-        }
+        let ([dy, dx], kw) = (self.g.options.dilation, self.g.kernel[1]);
+        ((v * self.height(rows) + k / kw * dy) * self.width + k % kw * dx) * LANES
     }
 }
 
-/// Whether the convolution is of this kind.
+/// Whether the convolution is of this kind: not if a vector holds few channels, or neighbouring windows are far apart.
 pub(super) fn applies(g: &Geometry) -> bool {
-    let window = Window::new(g);
-    g.options.groups == 1 && !g.is_pointwise() && g.channels[1] >= MIN_CHANNELS && window.step() <= 2
+    g.channels[0] >= MIN_CHANNELS && applies_to_weight(g)
 }
 
 /// Whether its gradient by the input is.
 pub(super) fn applies_to_input(g: &Geometry) -> bool {
-    g.options.groups == 1 && !g.is_pointwise() && g.channels[0] >= MIN_CHANNELS
+    let [inputs, outputs] = g.channels;
+    g.options.groups == 1 && !g.is_pointwise() && inputs >= MIN_CHANNELS && outputs > 0
+}
+
+/// Whether its gradient by the weight is.
+pub(super) fn applies_to_weight(g: &Geometry) -> bool {
+    let ConvOptions { groups, stride, .. } = g.options;
+    let [inputs, outputs] = g.channels;
+    groups == 1 && !g.is_pointwise() && inputs > 0 && outputs >= MIN_CHANNELS && stride[1] <= 2
 }
 
 /// Nanoseconds of one row of the output.
@@ -151,30 +111,13 @@ fn row_ns(g: &Geometry) -> f64 {
     (g.output[1] * g.patch() * g.channels[1]) as f64 * 1.3 * MULTIPLY_ADD_NS
 }
 
-/// Cuts the `n` rows of all images into pieces, and calls `f(rows, band)` for each, on several threads.
-fn each_piece(
-    n: usize,
-    ns: f64,
-    y: &mut [f32],
-    channels: usize,
-    size: [usize; 2],
-    f: impl Fn([usize; 2], Band<'_>) + Sync + Send,
-) {
-    // Every element is computed in the same way wherever it is cut.
-    let pieces = ((n as f64 * ns / PIECE_NS) as usize).clamp(1, n.max(1));
-    let cut = |i: usize| i * n / pieces;
-    let bands = bands(y, channels, size, (1..=pieces).map(cut));
-    let run = |(i, band)| f([cut(i), cut(i + 1)], band);
-    if pieces > 1 && rayon::current_num_threads() > 1 {
-        bands.into_par_iter().enumerate().with_max_len(1).for_each(run);
-    } else {
-        bands.into_iter().enumerate().for_each(run);
-    }
-}
-
 /// Rows between `first` and `end`, counted over images of `height`, in parts of one image of at most `most`:
 /// image, first row in it, how many.
-fn parts([first, end]: [usize; 2], height: usize, most: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+fn parts(
+    [first, end]: [usize; 2],
+    height: usize,
+    most: usize,
+) -> impl Iterator<Item = (usize, usize, usize)> {
     let mut at = first;
     std::iter::from_fn(move || {
         (at < end).then(|| {
@@ -191,58 +134,75 @@ pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, 
     if y.is_empty() {
         return;
     }
-    let window = Window::new(g);
-    let (channels, outputs, elements) = (window.channels(), g.channels[1], window.elements());
+    let source = Rows::new(g);
+    let ([channels, outputs], elements) = (g.channels, g.kernel[0] * g.kernel[1]);
     // `[vector of outputs][element of the window][channel][16]`
     let mut weight = Buffer::zeroed(DType::F32, vectors(outputs) * elements * channels * LANES);
     for (i, lanes) in floats(&mut weight).chunks_exact_mut(LANES).enumerate() {
         let (v, k, c) = (i / (elements * channels), i / channels % elements, i % channels);
         for (o, lane) in (v * LANES..outputs).zip(lanes) {
-            *lane = w[window.weight(o, c, k)];
+            *lane = w[(o * channels + c) * elements + k];
         }
     }
     let weight = floats(&mut weight);
     let x = Images { data: x, channels: g.channels[0], size: g.input };
     let [height, width] = g.output;
-    each_piece(g.images * height, row_ns(g), y, outputs, g.output, |lines, mut band| {
-        let mut turned = scratch(window.turned(window.rows()));
-        let mut taps = scratch(window.taps());
-        let mut strip = scratch(vectors(outputs) * width * LANES);
-        let (turned, taps, strip) = (floats(&mut turned), floats(&mut taps), floats(&mut strip));
-        let mut runs = Vec::with_capacity(elements * vectors(channels));
-        for (image, first, rows) in parts(lines, height, window.rows()) {
-            window.turn(&x, image, [first, rows], taps, turned);
-            runs.clear();
-            for (k, v) in (0..elements).flat_map(|k| (0..vectors(channels)).map(move |v| (k, v))) {
-                let len = LANES.min(channels - v * LANES);
-                runs.push(Run { a: window.place(rows, k, v), b: (k * channels + v * LANES) * LANES, len });
-            }
-            for row in 0..rows {
-                if let Some(bias) = bias {
-                    for (o, pixels) in strip.chunks_exact_mut(width * LANES).enumerate() {
-                        let mut lanes = [0.0; LANES];
-                        lanes.iter_mut().zip(&bias[o * LANES..]).for_each(|(l, &b)| *l = b);
-                        pixels.as_chunks_mut().0.fill(lanes);
+    let lines = [g.images * height, outputs];
+    each_piece(
+        lines,
+        row_ns(g),
+        y,
+        g.output,
+        |i| i,
+        |lines, mut band| {
+            let mut turned = scratch(source.len(source.most()));
+            let mut strip = scratch(vectors(outputs) * width * LANES);
+            let (turned, strip) = (floats(&mut turned), floats(&mut strip));
+            let mut runs = Vec::with_capacity(elements * vectors(channels));
+            for (image, first, rows) in parts(lines, height, source.most()) {
+                source.turn(&x, image, [first, rows], turned);
+                runs.clear();
+                for (k, v) in
+                    (0..elements).flat_map(|k| (0..vectors(channels)).map(move |v| (k, v)))
+                {
+                    let len = LANES.min(channels - v * LANES);
+                    runs.push(Run {
+                        a: source.place(rows, k, v),
+                        b: (k * channels + v * LANES) * LANES,
+                        len,
+                    });
+                }
+                for row in 0..rows {
+                    if let Some(bias) = bias {
+                        for (o, pixels) in strip.chunks_exact_mut(width * LANES).enumerate() {
+                            let mut lanes = [0.0; LANES];
+                            lanes.iter_mut().zip(&bias[o * LANES..]).for_each(|(l, &b)| *l = b);
+                            pixels.as_chunks_mut().0.fill(lanes);
+                        }
+                    }
+                    Lanes {
+                        a: &turned[row * g.options.stride[0] * source.width * LANES..],
+                        a_row: if g.options.stride[1] == 1 {
+                            RowStep::Pixel
+                        } else {
+                            RowStep::TwoPixels
+                        },
+                        a_step: 1,
+                        b: weight,
+                        b_step: LANES,
+                        b_vector: elements * channels * LANES,
+                        runs: &runs,
+                        rows: width,
+                        vectors: vectors(outputs),
+                    }
+                    .multiply(strip, [LANES, width * LANES], bias.is_some());
+                    for (v, pixels) in strip.chunks_exact(width * LANES).enumerate() {
+                        band.write(image * height + first + row, 0, v * LANES, width, pixels);
                     }
                 }
-                Lanes {
-                    a: &turned[row * g.options.stride[0] * window.width() * LANES..],
-                    a_row: if window.step() == 1 { RowStep::Pixel } else { RowStep::TwoPixels },
-                    a_step: 1,
-                    b: weight,
-                    b_step: LANES,
-                    b_vector: elements * channels * LANES,
-                    runs: &runs,
-                    rows: width,
-                    vectors: vectors(outputs),
-                }
-                .multiply(strip, [LANES, width * LANES], bias.is_some());
-                for (v, pixels) in strip.chunks_exact(width * LANES).enumerate() {
-                    band.write(image * height + first + row, 0, v * LANES, width, pixels);
-                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Its gradient by the input: every row and column of the input is reached by every `stride`-th element of the window.
@@ -252,7 +212,8 @@ pub(super) fn grad_input(g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     }
     let [inputs, outputs] = g.channels;
     let [kh, kw] = g.kernel;
-    let ([sy, sx], [py, px], [dil_y, dil_x]) = (g.options.stride, g.options.padding, g.options.dilation);
+    let ([sy, sx], [py, px], [dil_y, dil_x]) =
+        (g.options.stride, g.options.padding, g.options.dilation);
     // `[vector of inputs][element of the window][output][16]`
     let mut weight = Buffer::zeroed(DType::F32, vectors(inputs) * kh * kw * outputs * LANES);
     for (i, lanes) in floats(&mut weight).chunks_exact_mut(LANES).enumerate() {
@@ -275,110 +236,130 @@ pub(super) fn grad_input(g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     let pixels = (high - low + 1) as usize;
     let most = (BLOCK / (vectors(outputs) * pixels * LANES)).max(1) * sy;
     let reach = (kh - 1) * dil_y;
-    each_piece(g.images * height, row_ns(g) / sy as f64, dx, inputs, g.input, |lines, mut band| {
-        let most = most.min(lines[1] - lines[0]).min(height);
-        let mut turned = scratch(vectors(outputs) * ((most + reach) / sy + 2) * pixels * LANES);
-        let mut strip = scratch(vectors(inputs) * width * LANES);
-        let (turned, strip) = (floats(&mut turned), floats(&mut strip));
-        let mut runs = Vec::with_capacity(kh * kw * vectors(outputs));
-        for (image, first, rows) in parts(lines, height, most) {
-            // Rows of the output behind these.
-            let top = (first + py).saturating_sub(reach).div_ceil(sy).min(g.output[0]);
-            let bottom = ((first + rows - 1 + py) / sy + 1).clamp(top, g.output[0]);
-            for v in 0..vectors(outputs) {
-                for y in top..bottom {
-                    let at = (v * (bottom - top) + y - top) * pixels * LANES;
-                    upstream.row(image, v * LANES, [y as isize, low], &mut turned[at..][..pixels * LANES]);
+    let lines = [g.images * height, inputs];
+    each_piece(
+        lines,
+        row_ns(g) / sy as f64,
+        dx,
+        g.input,
+        |i| i,
+        |lines, mut band| {
+            let most = most.min(lines[1] - lines[0]).min(height);
+            let mut turned = scratch(vectors(outputs) * ((most + reach) / sy + 2) * pixels * LANES);
+            let mut strip = scratch(vectors(inputs) * width * LANES);
+            let (turned, strip) = (floats(&mut turned), floats(&mut strip));
+            let mut runs = Vec::with_capacity(kh * kw * vectors(outputs));
+            for (image, first, rows) in parts(lines, height, most) {
+                // Rows of the output behind these.
+                let top = (first + py).saturating_sub(reach).div_ceil(sy).min(g.output[0]);
+                let bottom = ((first + rows - 1 + py) / sy + 1).clamp(top, g.output[0]);
+                for v in 0..vectors(outputs) {
+                    for y in top..bottom {
+                        let at = (v * (bottom - top) + y - top) * pixels * LANES;
+                        upstream.row(
+                            image,
+                            v * LANES,
+                            [y as isize, low],
+                            &mut turned[at..][..pixels * LANES],
+                        );
+                    }
+                }
+                for row in first..first + rows {
+                    for column in 0..sx.min(width) {
+                        runs.clear();
+                        for k in 0..kh * kw {
+                            let y = source(row, k / kw, py, sy, dil_y);
+                            let x = source(column, k % kw, px, sx, dil_x);
+                            let (Some(y), Some(x)) = (y, x) else { continue };
+                            if y < 0 || y >= g.output[0] as isize {
+                                continue;
+                            }
+                            for v in 0..vectors(outputs) {
+                                let a = (v * (bottom - top) + y as usize - top) * pixels
+                                    + (x - low) as usize;
+                                let b = (k * outputs + v * LANES) * LANES;
+                                runs.push(Run {
+                                    a: a * LANES,
+                                    b,
+                                    len: LANES.min(outputs - v * LANES),
+                                });
+                            }
+                        }
+                        Lanes {
+                            a: turned,
+                            a_row: RowStep::Pixel,
+                            a_step: 1,
+                            b: weight,
+                            b_step: LANES,
+                            b_vector: kh * kw * outputs * LANES,
+                            runs: &runs,
+                            rows: (width - column).div_ceil(sx),
+                            vectors: vectors(inputs),
+                        }
+                        .multiply(
+                            &mut strip[column * LANES..],
+                            [sx * LANES, width * LANES],
+                            false,
+                        );
+                    }
+                    for (v, pixels) in strip.chunks_exact(width * LANES).enumerate() {
+                        band.write(image * height + row, 0, v * LANES, width, pixels);
+                    }
                 }
             }
-            for row in first..first + rows {
-                for column in 0..sx.min(width) {
-                    runs.clear();
-                    for k in 0..kh * kw {
-                        let y = source(row, k / kw, py, sy, dil_y);
-                        let x = source(column, k % kw, px, sx, dil_x);
-                        let (Some(y), Some(x)) = (y, x) else { continue };
-                        if y < 0 || y >= g.output[0] as isize {
-                            continue;
-                        }
-                        for v in 0..vectors(outputs) {
-                            let a = (v * (bottom - top) + y as usize - top) * pixels + (x - low) as usize;
-                            let b = (k * outputs + v * LANES) * LANES;
-                            runs.push(Run { a: a * LANES, b, len: LANES.min(outputs - v * LANES) });
-                        }
-                    }
-                    Lanes {
-                        a: turned,
-                        a_row: RowStep::Pixel,
-                        a_step: 1,
-                        b: weight,
-                        b_step: LANES,
-                        b_vector: kh * kw * outputs * LANES,
-                        runs: &runs,
-                        rows: (width - column).div_ceil(sx),
-                        vectors: vectors(inputs),
-                    }
-                    .multiply(&mut strip[column * LANES..], [sx * LANES, width * LANES], false);
-                }
-                for (v, pixels) in strip.chunks_exact(width * LANES).enumerate() {
-                    band.write(image * height + row, 0, v * LANES, width, pixels);
-                }
-            }
-        }
-    });
+        },
+    );
 }
 
 /// Its gradient by the weight.
 pub(super) fn grad_weight(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let window = Window::new(g);
-    let (channels, outputs, elements) = (window.channels(), g.channels[1], window.elements());
+    let source = Rows::new(g);
+    let ([channels, outputs], elements) = (g.channels, g.kernel[0] * g.kernel[1]);
     let lines = g.images * g.output[0];
-    // Each piece has its own sum; their number depends on sizes only, so that any number of threads gives the same bits.
-    let ns = lines as f64 * row_ns(g);
-    let most = (lines * g.output[1] / 256).min(MAX_PIECES).max(1);
-    let pieces = ((ns / PIECE_NS) as usize).clamp(1, most);
-    let x = Images { data: x, channels: g.channels[0], size: g.input };
+    let x = Images { data: x, channels, size: g.input };
     let dy = Images { data: dy, channels: outputs, size: g.output };
-    let sums = par::map(pieces, ns / pieces as f64, |p| {
-        sum_of_products(&window, x, dy, [p * lines / pieces, (p + 1) * lines / pieces])
-    });
+    let most = lines * g.output[1] / MIN_SUMMED;
+    let sum = sum_of_pieces(lines, row_ns(g), most, |lines| sum_of_products(&source, x, dy, lines));
+    let sum = sum.as_slice::<f32>().expect("made for f32");
     let width = vectors(outputs) * LANES;
     for o in 0..outputs {
         for (c, k) in (0..channels).flat_map(|c| (0..elements).map(move |k| (c, k))) {
-            let at = (k * channels + c) * width + o;
-            let sum = |s: &Buffer| s.as_slice::<f32>().expect("made for f32")[at];
-            dw[window.weight(o, c, k)] = sums.iter().map(sum).sum();
+            dw[(o * channels + c) * elements + k] = sum[(k * channels + c) * width + o];
         }
     }
 }
 
 /// The sums `[element of the window][channel][output]` over some rows of the output.
-fn sum_of_products(window: &Window, x: Images<'_>, dy: Images<'_>, lines: [usize; 2]) -> Buffer {
-    let g = &window.g;
-    let (channels, outputs) = (window.channels(), vectors(dy.channels));
-    let mut sum = Buffer::zeroed(DType::F32, window.elements() * channels * outputs * LANES);
+fn sum_of_products(source: &Rows, x: Images<'_>, dy: Images<'_>, lines: [usize; 2]) -> Buffer {
+    let g = &source.g;
+    let (channels, outputs) = (x.channels, vectors(dy.channels));
+    let elements = g.kernel[0] * g.kernel[1];
+    let mut sum = Buffer::zeroed(DType::F32, elements * channels * outputs * LANES);
     let total = floats(&mut sum);
     let [height, width] = g.output;
-    let most = window.rows();
-    let mut turned = scratch(window.turned(most));
-    let mut taps = scratch(window.taps());
+    let most = source.most();
+    let mut turned = scratch(source.len(most));
     let mut upstream = scratch(outputs * most * width * LANES);
-    let (turned, taps, upstream) = (floats(&mut turned), floats(&mut taps), floats(&mut upstream));
+    let (turned, upstream) = (floats(&mut turned), floats(&mut upstream));
     let mut runs = Vec::with_capacity(most);
     for (image, first, rows) in parts(lines, height, most) {
-        window.turn(&x, image, [first, rows], taps, turned);
+        source.turn(&x, image, [first, rows], turned);
         for (i, out) in upstream.chunks_exact_mut(width * LANES).enumerate().take(outputs * rows) {
             dy.row(image, i / rows * LANES, [(first + i % rows) as isize, 0], out);
         }
-        for (k, v) in (0..window.elements()).flat_map(|k| (0..vectors(channels)).map(move |v| (k, v))) {
+        for (k, v) in (0..elements).flat_map(|k| (0..vectors(channels)).map(move |v| (k, v))) {
             runs.clear();
-            let step = g.options.stride[0] * window.width() * LANES;
-            let at = window.place(rows, k, v);
-            runs.extend((0..rows).map(|r| Run { a: at + r * step, b: r * width * LANES, len: width }));
+            let step = g.options.stride[0] * source.width * LANES;
+            let at = source.place(rows, k, v);
+            runs.extend((0..rows).map(|r| Run {
+                a: at + r * step,
+                b: r * width * LANES,
+                len: width,
+            }));
             Lanes {
                 a: turned,
                 a_row: RowStep::Lane,
-                a_step: window.step() * LANES,
+                a_step: g.options.stride[1] * LANES,
                 b: upstream,
                 b_step: LANES,
                 b_vector: rows * width * LANES,
@@ -386,7 +367,11 @@ fn sum_of_products(window: &Window, x: Images<'_>, dy: Images<'_>, lines: [usize
                 rows: LANES.min(channels - v * LANES),
                 vectors: outputs,
             }
-            .multiply(&mut total[(k * channels + v * LANES) * outputs * LANES..], [outputs * LANES, LANES], true);
+            .multiply(
+                &mut total[(k * channels + v * LANES) * outputs * LANES..],
+                [outputs * LANES, LANES],
+                true,
+            );
         }
     }
     sum

@@ -30,43 +30,6 @@ impl Images<'_> {
         to_lanes(&self.data[from..], h * w, channels, end - before, &mut out[before * LANES..]);
     }
 
-    /// Writes pixels whose channels are those of `taps` columns, `reach` apart: pixel `i` has the lanes
-    /// `c * taps + k`, the channel `c` of column `at[1] + i * step + k * reach` of row `at[0]`. All of them have to
-    /// fit into 16 lanes; `planes` is scratch memory.
-    pub(super) fn folded_row(
-        &self,
-        image: usize,
-        at: [isize; 2],
-        [taps, reach, step]: [usize; 3],
-        planes: &mut [f32],
-        out: &mut [f32],
-    ) {
-        let [h, w] = self.size;
-        let n = out.len() / LANES;
-        if at[0] < 0 || at[0] >= h as isize {
-            return out.fill(0.0);
-        }
-        for (lane, plane) in planes.chunks_exact_mut(n).enumerate().take(self.channels * taps) {
-            let (c, first) = (lane / taps, at[1] + (lane % taps * reach) as isize);
-            let row = &self.data[((image * self.channels + c) * h + at[0] as usize) * w..][..w];
-            // Pixels before the image, and up to its end.
-            let before = ((-first).max(0) as usize).div_ceil(step).min(n);
-            let end = ((w as isize - first).max(0) as usize).div_ceil(step).clamp(before, n);
-            plane[..before].fill(0.0);
-            plane[end..].fill(0.0);
-            if before < end {
-                let row = &row[(first + (before * step) as isize) as usize..];
-                if step == 1 {
-                    plane[before..end].copy_from_slice(&row[..end - before]);
-                } else {
-                    let row = row.iter().step_by(step);
-                    plane[before..end].iter_mut().zip(row).for_each(|(p, &x)| *p = x);
-                }
-            }
-        }
-        to_lanes(planes, n, self.channels * taps, n, out);
-    }
-
     /// Asks for a row that will be read soon.
     pub(super) fn prefetch(&self, image: usize, first: usize, row: isize) {
         let [h, w] = self.size;

@@ -10,17 +10,18 @@
 
 mod transforms;
 
-use rayon::prelude::*;
-
-use super::{geometry::Geometry, image::Images};
+use super::{
+    geometry::Geometry,
+    image::Images,
+    pieces::{each_piece, sum_of_pieces},
+};
 use crate::{
     ConvOptions, DType,
     buffer::{Buffer, floats, scratch},
     gemm::{
         MULTIPLY_ADD_NS,
-        lanes::{Band, LANES, Lanes, RowStep, Run, bands, from_lanes, to_lanes, vectors},
+        lanes::{Band, LANES, Lanes, RowStep, Run, from_lanes, to_lanes, vectors},
     },
-    par,
 };
 
 /// Elements of a transformed tile.
@@ -35,10 +36,6 @@ const BLOCK: usize = 1 << 16;
 const MIN_TILES: usize = 28;
 /// Fewest tiles that are added to a sum at once, since the sums of many channels leave the caches in between.
 const MIN_SUMMED: usize = 112;
-/// Nanoseconds of the work that a thread takes.
-const PIECE_NS: f64 = 150_000.0;
-/// Most pieces of the gradient of the weight, each with its own sum.
-const MAX_PIECES: usize = 16;
 
 /// Whether the convolution is of this kind and the tiles save multiplications.
 pub(super) fn applies(g: &Geometry) -> bool {
@@ -76,7 +73,13 @@ impl Weight {
     /// For `w` of shape `[inputs, outputs, 3, 3]`, with every window turned round.
     fn backward(w: &[f32], [inputs, outputs]: [usize; 2]) -> Self {
         Self::new([inputs, outputs], |i, first, channels, g| {
-            to_lanes(&w[(i * outputs + first) * WINDOW..], WINDOW, channels, WINDOW, g.as_flattened_mut());
+            to_lanes(
+                &w[(i * outputs + first) * WINDOW..],
+                WINDOW,
+                channels,
+                WINDOW,
+                g.as_flattened_mut(),
+            );
             g.reverse();
         })
     }
@@ -152,7 +155,7 @@ fn most_tiles(channels: usize, least: usize) -> usize {
 
 /// Elements between the points of transformed tiles: odd multiples of a cache line, which share no cache set.
 fn point_step(vectors: usize, tiles: usize) -> usize {
-    (vectors * tiles | 1) * LANES
+    ((vectors * tiles) | 1) * LANES
 }
 
 /// `y[n, o] = bias[o] + sum over c of w[o, c] * x[n, c]`, of the image with `padding` zeros before it.
@@ -174,17 +177,8 @@ fn correlate(
     }
     let most = most_tiles(weight.inputs, MIN_TILES);
     let pass = Pass { x, padding, grid, weight, bias: &padded_bias, size, most };
-    // Every tile is computed in the same way wherever it is cut.
-    let pieces = ((lines as f64 * ns / PIECE_NS) as usize).clamp(1, lines.max(1));
-    let cut = |i: usize| i * lines / pieces;
     let row = |line: usize| line / grid.rows * size[0] + 2 * (line % grid.rows);
-    let bands = bands(y, weight.outputs, size, (1..=pieces).map(|i| row(cut(i))));
-    let run = |(i, band): (usize, Band<'_>)| pass.run([cut(i), cut(i + 1)], band);
-    if pieces > 1 && rayon::current_num_threads() > 1 {
-        bands.into_par_iter().enumerate().with_max_len(1).for_each(run);
-    } else {
-        bands.into_iter().enumerate().for_each(run);
-    }
+    each_piece([lines, weight.outputs], ns, y, size, row, |lines, band| pass.run(lines, band));
 }
 
 /// What the pieces of a pass share.
@@ -207,7 +201,8 @@ impl Pass<'_> {
         let mut input = scratch(POINTS * point_step(vectors(weight.inputs), tiles));
         let mut products = scratch(POINTS * point_step(2, tiles));
         let mut rows = scratch(4 * (2 * width + 2) * LANES);
-        let (input, products, rows) = (floats(&mut input), floats(&mut products), floats(&mut rows));
+        let (input, products, rows) =
+            (floats(&mut input), floats(&mut products), floats(&mut rows));
         for block in grid.blocks(lines, *most) {
             transform_input(&self.x, self.padding, *grid, block, rows, input);
             for vector in (0..vectors(weight.outputs)).step_by(2) {
@@ -245,7 +240,14 @@ impl Pass<'_> {
     }
 
     /// Transforms the products of two vectors of outputs back.
-    fn write(&self, block: Block, vector: usize, products: &[f32], rows: &mut [f32], band: &mut Band<'_>) {
+    fn write(
+        &self,
+        block: Block,
+        vector: usize,
+        products: &[f32],
+        rows: &mut [f32],
+        band: &mut Band<'_>,
+    ) {
         let [h, w] = self.size;
         let step = point_step(2, block.tiles());
         let width = 2 * block.columns * LANES;
@@ -256,7 +258,8 @@ impl Pass<'_> {
                 let from = &products[((v - vector) * block.tiles() + i * block.columns) * LANES..];
                 let out = [&mut top[..width], &mut bottom[..width]];
                 transforms::output(from, step, &self.bias[v * LANES..], out, block.columns);
-                let (image, line) = ((block.line + i) / self.grid.rows, (block.line + i) % self.grid.rows);
+                let (image, line) =
+                    ((block.line + i) / self.grid.rows, (block.line + i) % self.grid.rows);
                 let row = image * h + 2 * line;
                 band.write(row, 2 * block.column, v * LANES, pixels, top);
                 if 2 * line + 1 < h {
@@ -298,7 +301,13 @@ fn transform_input(
 }
 
 /// Transforms the tiles of a block of the upstream gradient.
-fn transform_upstream(dy: &Images<'_>, grid: Grid, block: Block, rows: &mut [f32], out: &mut [f32]) {
+fn transform_upstream(
+    dy: &Images<'_>,
+    grid: Grid,
+    block: Block,
+    rows: &mut [f32],
+    out: &mut [f32],
+) {
     let width = 2 * block.columns * LANES;
     let step = point_step(vectors(dy.channels), block.tiles());
     let (top, bottom) = rows[..2 * width].split_at_mut(width);
@@ -343,22 +352,13 @@ pub(super) fn grad_weight(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let grid = Grid::new(g.output);
     let lines = g.images * grid.rows;
     let ns = (POINTS * grid.columns * inputs * outputs) as f64 * MULTIPLY_ADD_NS;
-    // Each piece has its own sum; their number depends on sizes only, so that any number of threads gives the same bits.
-    let most = (lines * grid.columns / MIN_SUMMED).min(MAX_PIECES).max(1);
-    let pieces = ((lines as f64 * ns / PIECE_NS) as usize).clamp(1, most);
     let x = Images { data: x, channels: inputs, size: g.input };
     let dy = Images { data: dy, channels: outputs, size: g.output };
     let padding = g.options.padding.map(|p| p as isize);
-    let sums = par::map(pieces, lines as f64 * ns / pieces as f64, |p| {
-        sum_of_products(x, padding, dy, grid, [p * lines / pieces, (p + 1) * lines / pieces])
-    });
-    let mut sums = sums.into_iter();
-    let mut total = sums.next().expect("there is at least one piece");
+    let most = lines * grid.columns / MIN_SUMMED;
+    let mut total =
+        sum_of_pieces(lines, ns, most, |lines| sum_of_products(x, padding, dy, grid, lines));
     let total = floats(&mut total);
-    for sum in sums {
-        let sum = sum.as_slice::<f32>().expect("made for f32");
-        total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
-    }
     let step = sum_step(g.channels);
     let mut window = [[0.0; LANES]; WINDOW];
     for o in 0..outputs {
@@ -366,7 +366,13 @@ pub(super) fn grad_weight(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
             let from = &total[o * vectors(inputs) * LANES + first..];
             transforms::weight_back(from, step, &mut window);
             let channels = LANES.min(inputs - first);
-            from_lanes(window.as_flattened(), WINDOW, channels, &mut dw[(o * inputs + first) * WINDOW..], WINDOW);
+            from_lanes(
+                window.as_flattened(),
+                WINDOW,
+                channels,
+                &mut dw[(o * inputs + first) * WINDOW..],
+                WINDOW,
+            );
         }
     }
 }
@@ -377,7 +383,13 @@ fn sum_step([inputs, outputs]: [usize; 2]) -> usize {
 }
 
 /// The sums `[point][output][input]` over some rows of tiles.
-fn sum_of_products(x: Images<'_>, padding: [isize; 2], dy: Images<'_>, grid: Grid, lines: [usize; 2]) -> Buffer {
+fn sum_of_products(
+    x: Images<'_>,
+    padding: [isize; 2],
+    dy: Images<'_>,
+    grid: Grid,
+    lines: [usize; 2],
+) -> Buffer {
     let (inputs, outputs) = (vectors(x.channels), vectors(dy.channels));
     let sum_step = sum_step([x.channels, dy.channels]);
     let mut sum = Buffer::zeroed(DType::F32, POINTS * sum_step);

@@ -71,12 +71,7 @@ impl Lanes<'_> {
     ///
     /// # Panics
     /// When an operand reaches outside of its slice.
-    pub(crate) fn multiply(
-        &self,
-        c: &mut [f32],
-        [c_row, c_vector]: [usize; 2],
-        accumulate: bool,
-    ) {
+    pub(crate) fn multiply(&self, c: &mut [f32], [c_row, c_vector]: [usize; 2], accumulate: bool) {
         if self.rows == 0 || self.vectors == 0 {
             return;
         }
@@ -90,13 +85,7 @@ impl Lanes<'_> {
         with_set!(simd::level(), set => self.tiles(set, c.as_mut_ptr(), [c_row, c_vector], accumulate));
     }
 
-    fn tiles<S: Set>(
-        &self,
-        set: S,
-        c: *mut f32,
-        [c_row, c_vector]: [usize; 2],
-        accumulate: bool,
-    ) {
+    fn tiles<S: Set>(&self, set: S, c: *mut f32, [c_row, c_vector]: [usize; 2], accumulate: bool) {
         let tiles = self.rows.div_ceil(S::ROWS);
         for v in (0..self.vectors).step_by(S::VECTORS) {
             for i in 0..tiles {
@@ -129,7 +118,8 @@ mod tests {
     use gradus_kernel::simd::{Level, detected, force};
 
     fn numbers(n: usize, seed: u64) -> Vec<f32> {
-        let at = |i| (gradus_core::splitmix64(seed * 1_000_003 + i) >> 40) as f32 / (1 << 24) as f32;
+        let at =
+            |i| (gradus_core::splitmix64(seed * 1_000_003 + i) >> 40) as f32 / (1 << 24) as f32;
         (0..n as u64).map(|i| at(i) - 0.5).collect()
     }
 
@@ -148,7 +138,17 @@ mod tests {
                         Run { a: 1, b: 33, len: 16 },
                     ];
                     let (a, b) = (numbers(1500, 1), numbers(1800, 2));
-                    let lanes = Lanes { a: &a, a_row, a_step, b: &b, b_step, b_vector: 600, runs: &runs, rows, vectors };
+                    let lanes = Lanes {
+                        a: &a,
+                        a_row,
+                        a_step,
+                        b: &b,
+                        b_step,
+                        b_vector: 600,
+                        runs: &runs,
+                        rows,
+                        vectors,
+                    };
                     let run = |level| {
                         force(level);
                         let mut c = vec![1f32; 2000];
@@ -172,7 +172,10 @@ mod tests {
                         }
                     }
                     for (got, want) in c.iter().zip(&want) {
-                        assert!((f64::from(*got) - want).abs() < 1e-5, "{rows} {vectors} {a_row:?}");
+                        assert!(
+                            (f64::from(*got) - want).abs() < 1e-5,
+                            "{rows} {vectors} {a_row:?}"
+                        );
                     }
                     if widest != Level::Portable {
                         assert_eq!(run(Level::Avx2), c);

@@ -122,8 +122,9 @@ pub(super) mod wide {
     pub(in super::super) mod x86 {
         use std::arch::x86_64::{
             __m512, __mmask16, _mm512_castpd_ps, _mm512_castps_pd, _mm512_loadu_ps,
-            _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd,
-            _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+            _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4,
+            _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+            _mm512_unpacklo_ps,
         };
 
         /// # Safety

@@ -134,6 +134,17 @@ kernel! {
                     let row = &row[lo * o.stride[1] + shift - o.padding[1]..];
                     let row = if o.stride[1] == 1 {
                         &row[..hi - lo]
+                    } else if o.stride[1] == 2 {
+                        // The compiler knows how to load pairs; the last may be half a pair.
+                        let gathered = &mut gathered[..hi - lo];
+                        let (pairs, rest) = row.as_chunks::<2>();
+                        for (to, x) in gathered.iter_mut().zip(pairs) {
+                            *to = x[0];
+                        }
+                        if let (Some(to), [x]) = (gathered.get_mut(pairs.len()), rest) {
+                            *to = *x;
+                        }
+                        &*gathered
                     } else {
                         let gathered = &mut gathered[..hi - lo];
                         for (to, &x) in gathered.iter_mut().zip(row.iter().step_by(o.stride[1])) {
@@ -217,12 +228,14 @@ impl Tensor {
         const OP: &str = "max_pool2d";
         let p = Planes::new(OP, self.shape(), &options);
         let shape = p.output_shape(self.shape());
-        let mut places = Self::zeros(&shape, place_dtype(&options));
-        let out = with_real!(OP, self.dtype(), T => Self::build::<T>(&shape, |out| match places.dtype() {
-            DType::U8 => max_planes(self, p, options, out, places.make_mut::<u8>()),
-            _ => max_planes(self, p, options, out, places.make_mut::<i64>()),
+        let mut places = None;
+        let out = with_real!(OP, self.dtype(), T => Self::build::<T>(&shape, |out| {
+            places = Some(match place_dtype(&options) {
+                DType::U8 => Self::build::<u8>(&shape, |at| max_planes(self, p, options, out, at)),
+                _ => Self::build::<i64>(&shape, |at| max_planes(self, p, options, out, at)),
+            });
         }));
-        (out, places)
+        (out, places.expect("made with the maxima"))
     }
 
     /// The gradient of [`max_pool2d`](Self::max_pool2d) by its input, whose shape is given, for `self` the gradient

@@ -32,7 +32,13 @@ pub(crate) fn bands<'a>(
     let mut first = 0;
     let band = |end| {
         assert!(first <= end && end <= rows, "bands are in order");
-        let band = Band { ptr: data.as_mut_ptr(), channels, size, rows: [first, end], memory: PhantomData };
+        let band = Band {
+            ptr: data.as_mut_ptr(),
+            channels,
+            size,
+            rows: [first, end],
+            memory: PhantomData,
+        };
         first = end;
         band
     };
@@ -45,10 +51,20 @@ impl Band<'_> {
     ///
     /// # Panics
     /// When a pixel lies outside of the band.
-    pub(crate) fn write(&mut self, row: usize, column: usize, first: usize, n: usize, lanes: &[f32]) {
+    pub(crate) fn write(
+        &mut self,
+        row: usize,
+        column: usize,
+        first: usize,
+        n: usize,
+        lanes: &[f32],
+    ) {
         let [h, w] = self.size;
         assert!(self.rows[0] <= row && row < self.rows[1], "a row of another band");
-        assert!(column + n <= w && first < self.channels && n * LANES <= lanes.len(), "outside of the image");
+        assert!(
+            column + n <= w && first < self.channels && n * LANES <= lanes.len(),
+            "outside of the image"
+        );
         let at = ((row / h * self.channels + first) * h + row % h) * w + column;
         let channels = LANES.min(self.channels - first);
         // SAFETY: the pixels lie inside of the batch, in a row of this band alone, which is borrowed mutably.
@@ -65,7 +81,9 @@ mod tests {
         let mut data = vec![0f32; 2 * 3 * 4 * 5];
         for (i, mut band) in bands(&mut data, 3, [4, 5], [3, 6, 8]).into_iter().enumerate() {
             for row in [0..3, 3..6, 6..8][i].clone() {
-                let lanes: Vec<f32> = (0..5 * LANES).map(|x| (row * 100 + x / LANES * 10 + x % LANES) as f32).collect();
+                let lanes: Vec<f32> = (0..5 * LANES)
+                    .map(|x| (row * 100 + x / LANES * 10 + x % LANES) as f32)
+                    .collect();
                 band.write(row, 0, 0, 5, &lanes);
             }
         }

@@ -73,7 +73,9 @@ unsafe fn compute<V: Vector, const R: usize, const N: usize, const STEP: usize>(
         if t.accumulate {
             for r in 0..R {
                 for v in 0..N {
-                    _mm_prefetch::<_MM_HINT_T0>(t.c.wrapping_add(r * t.c_row + v * t.c_vector).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(
+                        t.c.wrapping_add(r * t.c_row + v * t.c_vector).cast(),
+                    );
                 }
             }
         }
@@ -290,10 +292,7 @@ mod x86 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as above.
             unsafe {
-                Self([
-                    _mm256_add_ps(self.0[0], other.0[0]),
-                    _mm256_add_ps(self.0[1], other.0[1]),
-                ])
+                Self([_mm256_add_ps(self.0[0], other.0[0]), _mm256_add_ps(self.0[1], other.0[1])])
             }
         }
     }

@@ -36,7 +36,9 @@ pub(crate) fn prefetch(planes: &[f32], stride: usize, channels: usize, n: usize)
     for c in 0..channels {
         for i in (0..n).step_by(LANES) {
             // SAFETY: a prefetch reads nothing: any address will do.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(planes.as_ptr().wrapping_add(c * stride + i).cast()) };
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(planes.as_ptr().wrapping_add(c * stride + i).cast())
+            };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -47,7 +49,13 @@ pub(crate) fn prefetch(planes: &[f32], stride: usize, channels: usize, n: usize)
 ///
 /// # Panics
 /// When there are more than 16 channels, or a slice is too short.
-pub(crate) fn from_lanes(lanes: &[f32], n: usize, channels: usize, planes: &mut [f32], stride: usize) {
+pub(crate) fn from_lanes(
+    lanes: &[f32],
+    n: usize,
+    channels: usize,
+    planes: &mut [f32],
+    stride: usize,
+) {
     if n == 0 || channels == 0 {
         return;
     }
@@ -61,7 +69,13 @@ pub(crate) fn from_lanes(lanes: &[f32], n: usize, channels: usize, planes: &mut 
 ///
 /// # Safety
 /// The elements of `planes` are valid and nobody else uses them; `lanes` holds `n * 16` elements; at most 16 channels.
-pub(super) unsafe fn write(lanes: &[f32], n: usize, channels: usize, planes: *mut f32, stride: usize) {
+pub(super) unsafe fn write(
+    lanes: &[f32],
+    n: usize,
+    channels: usize,
+    planes: *mut f32,
+    stride: usize,
+) {
     debug_assert!(lanes.len() >= n * LANES && channels <= LANES);
     #[cfg(target_arch = "x86_64")]
     if simd::level() == simd::Level::Avx512 {
