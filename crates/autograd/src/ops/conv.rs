@@ -9,8 +9,8 @@ impl Var {
     /// slides the kernel over the image without turning it round.
     ///
     /// The gradient of the weight correlates input and upstream gradient, the gradient of the input spreads the
-    /// upstream gradient by the weight, and the gradient of the bias is a sum. Backward keeps the operands and makes
-    /// their patches again.
+    /// upstream gradient by the weight, and the gradient of the bias is a sum. Backward keeps the operands, and
+    /// nothing made from them.
     ///
     /// # Shapes
     /// `x` (this value) `[N, C, H, W]`, `weight` `[O, C / groups, kh, kw]`, `bias` `[O]`, result `[N, O, H', W']` with

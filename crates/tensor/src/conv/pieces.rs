@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Nanoseconds of the work that a thread takes.
-const PIECE_NS: f64 = 150_000.0;
+const PIECE_NS: f64 = 50_000.0;
 /// Most pieces of a sum.
 const MAX_SUMS: usize = 16;
 
@@ -46,6 +46,8 @@ pub(super) fn sum_of_pieces(
 ) -> Buffer {
     let ns = n as f64 * ns;
     let pieces = ((ns / PIECE_NS) as usize).clamp(1, most.clamp(1, MAX_SUMS));
+    // Fours keep two and four threads equally busy.
+    let pieces = if pieces > 4 { pieces / 4 * 4 } else { pieces };
     let sums = par::map(pieces, ns / pieces as f64, |p| f([p * n / pieces, (p + 1) * n / pieces]));
     let mut sums = sums.into_iter();
     let mut total = sums.next().expect("there is at least one piece");
