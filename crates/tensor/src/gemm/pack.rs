@@ -65,8 +65,9 @@ fn copy(
         if strides[1] == 1 {
             out[..sizes[1]].copy_from_slice(&source[..sizes[1]]);
         } else {
-            for (o, &x) in out.iter_mut().zip(source.iter().step_by(strides[1])).take(sizes[1]) {
-                *o = x;
+            // A stride may be 0: an operand that was broadcast.
+            for (r, o) in out.iter_mut().enumerate().take(sizes[1]) {
+                *o = source[r * strides[1]];
             }
         }
     }

@@ -18,15 +18,18 @@ fn singles(x: &[f64]) -> Vec<f32> {
     x.iter().map(|&x| x as f32).collect()
 }
 
-/// How an operand lies in memory: row by row, column by column, or with gaps both ways.
+/// How an operand lies in memory: row by row, column by column, with gaps both ways, or one row or column repeated.
 #[derive(Clone, Copy, Debug)]
 enum Layout {
     Rows,
     Columns,
     Gaps,
+    OneRow,
+    OneColumn,
 }
 
-const LAYOUTS: [Layout; 3] = [Layout::Rows, Layout::Columns, Layout::Gaps];
+const LAYOUTS: [Layout; 5] =
+    [Layout::Rows, Layout::Columns, Layout::Gaps, Layout::OneRow, Layout::OneColumn];
 
 impl Layout {
     fn strides(self, rows: usize, cols: usize) -> [usize; 2] {
@@ -34,6 +37,8 @@ impl Layout {
             Self::Rows => [cols + 3, 1],
             Self::Columns => [1, rows + 1],
             Self::Gaps => [2 * cols + 5, 2],
+            Self::OneRow => [0, 1],
+            Self::OneColumn => [1, 0],
         }
     }
 
