@@ -9,7 +9,7 @@ use gradus_kernel::simd::{self, Level};
 
 use super::{
     MULTIPLY_ADD_NS, MatMut, MatRef, Start,
-    pack::{SLACK, pack_a, pack_b},
+    pack::{SLACK, pack_a, pack_b, prefetch},
     tiles::{Isa, Tile, TileStart, with_isa},
 };
 use crate::{buffer::Buffer, par};
@@ -27,10 +27,14 @@ const ROW_CONFLICT: usize = 512;
 const COLUMN_CONFLICT: usize = 1024;
 /// Nanoseconds that packing takes an element, roughly.
 const PACK_NS: f64 = 0.1;
-/// Nanoseconds of the smallest piece that a thread takes.
-const PIECE_NS: f64 = 40_000.0;
+/// Nanoseconds of the smallest product that threads share.
+const SHARED_NS: f64 = 60_000.0;
+/// Nanoseconds of the smallest piece of a product that is worth more than one piece a thread.
+const PIECE_NS: f64 = 100_000.0;
+/// Most elements of a block of A that may pass by each panel of B: they stay in the second cache.
+const IN_PLACE: usize = 1 << 17;
 /// Most pieces a thread: more let a slow thread hold up the others less.
-const PIECES: usize = 4;
+const PIECES: usize = 16;
 
 /// `C = A B` added to `start`; nothing is empty.
 pub(super) fn product(
@@ -176,17 +180,21 @@ fn run<I: Isa>(
     // The order of the sums is that of the inner size, so the cut may follow the pool and change no bit.
     let ns = m as f64 * n as f64 * k as f64 * MULTIPLY_ADD_NS;
     let threads = rayon::current_num_threads();
+    // As many pieces for each thread: otherwise some wait for the others.
+    let each_has = (ns / (PIECE_NS * threads as f64)) as usize;
     let pieces =
-        if threads == 1 { 1 } else { ((ns / PIECE_NS) as usize).clamp(1, PIECES * threads) };
+        if threads == 1 || ns < SHARED_NS { 1 } else { threads * each_has.clamp(1, PIECES) };
     let p = Product::new(isa, a, c, start, Parts::new(k, BLOCK));
-    if m >= n {
+    // A small A that stays in place needs no packing before the threads begin.
+    let in_place = m * BLOCK.min(k) <= IN_PLACE && p.in_place([0, 0], 0).is_some();
+    if m >= n && !in_place {
         let packed = Panels::packed(isa, level, b);
-        let pieces = Parts::new(p.tiles.count, p.tiles.count.div_ceil(pieces));
+        let pieces = Parts { n: p.tiles.count, count: pieces.min(p.tiles.count) };
         each(pieces.count, |i| p.rows(pieces.get(i), &packed));
     } else {
         let packed = p.packed_a();
         let panels = n.div_ceil(I::WIDTH);
-        let pieces = Parts::new(panels, panels.div_ceil(pieces));
+        let pieces = Parts { n: panels, count: pieces.min(panels) };
         each(pieces.count, |i| p.columns(pieces.get(i), packed.as_ref(), b));
     }
 }
@@ -277,6 +285,10 @@ impl<'a, I: Isa> Product<'a, I> {
                     let in_place = self.in_place(range, tile).is_some();
                     if !in_place {
                         self.pack(range, [tile, tiles.len()], out);
+                    }
+                    if tile + group < first + count {
+                        // What comes next is fetched while this is computed.
+                        prefetch(self.a, self.tiles.get(tile + group), range);
                     }
                     for j in from..panels.min(from + together) {
                         let right = b.get(block, j);
