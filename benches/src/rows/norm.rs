@@ -3,11 +3,10 @@
 use gradus_autograd::{EntryMut, Layer, Module, Path, Tape};
 use gradus_norm::{BatchNorm, layer_norm, rms_norm};
 
-use super::op::forward_backward;
+use super::op::{forward_backward, repeated};
 use crate::{
-    checks::Checks,
     inputs::{SQRT_3, sym},
-    measure::{Measured, Request, Session},
+    measure::{Measured, Request},
 };
 
 /// Rows and width of what is normalized row by row.
@@ -48,9 +47,5 @@ pub(super) fn batch_norm2d(request: &Request) -> Measured {
         });
         outputs
     };
-    let session = Session::begin(request);
-    let outputs = iterate();
-    let checks = Checks::of_outputs(&outputs.iter().collect::<Vec<_>>());
-    drop(outputs);
-    Measured { timing: session.time(iterate), checks }
+    repeated(request, iterate)
 }

@@ -63,6 +63,11 @@ pub(super) fn forward_backward(
         }
         outputs
     };
+    repeated(request, iterate)
+}
+
+/// Measures what returns its outputs, by which it is checked.
+pub(super) fn repeated(request: &Request, iterate: impl Fn() -> Vec<Tensor>) -> Measured {
     let session = Session::begin(request);
     let outputs = iterate();
     let checks = Checks::of_outputs(&outputs.iter().collect::<Vec<_>>());

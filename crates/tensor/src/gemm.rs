@@ -171,9 +171,7 @@ pub fn gemm<T: Real>(
         c.rows,
         c.cols
     );
-    if let Start::Bias(bias) = start {
-        assert_eq!(bias.len(), b.cols, "gemm: elements of the bias and columns of C");
-    }
+    start.check(c.cols);
     if c.rows == 0 || c.cols == 0 {
         return;
     }
@@ -219,6 +217,7 @@ pub(crate) fn gemm_packed<T: Real>(
         }
         Packed::Single(b) => {
             assert!(c.rows == a.rows && b.holds(a.cols, c.cols), "gemm_packed: sizes");
+            start.check(c.cols);
             if c.rows == 0 || c.cols == 0 {
                 return;
             }
@@ -257,6 +256,13 @@ impl<T: Real> MatMut<'_, T> {
 }
 
 impl<'a, T: Real> Start<'a, T> {
+    #[track_caller]
+    fn check(self, cols: usize) {
+        if let Self::Bias(bias) = self {
+            assert_eq!(bias.len(), cols, "gemm: elements of the bias and columns of C");
+        }
+    }
+
     /// As what it is, which is f32.
     fn as_f32(self) -> Start<'a, f32> {
         match self {

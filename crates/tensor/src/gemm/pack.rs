@@ -52,28 +52,6 @@ pub(super) fn pack_b<I: Isa>(
     }
 }
 
-/// Asks for the cache lines of a part of A.
-#[inline]
-pub(super) fn prefetch(a: MatRef<'_, f32>, [first, rows]: [usize; 2], [from, k]: [usize; 2]) {
-    const LINE: usize = 16;
-    let source = a.data[first * a.row_stride + from * a.col_stride..].as_ptr();
-    let (lines, stride, len) = match (a.row_stride, a.col_stride) {
-        (1, stride) => (k, stride, rows),
-        (stride, 1) => (rows, stride, k),
-        _ => return,
-    };
-    for line in 0..lines {
-        for at in (0..len).step_by(LINE) {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a prefetch reads nothing, whatever the address.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T1>(source.wrapping_add(line * stride + at).cast());
-            }
-        }
-    }
-}
-
 /// `out[l * out_stride + r] = source[l * strides[0] + r * strides[1]]` for `l < sizes[0]`, `r < sizes[1]`.
 fn copy(
     source: &[f32],

@@ -1,18 +1,20 @@
 //! The product in f32: packed operands, tiles in registers.
 //!
 //! The smaller operand is packed once, by all threads; then the larger one is cut along its outer dimension, and
-//! each piece packs what it needs when it needs it. The inner dimension is cut into blocks of at most [`BLOCK`],
-//! whose packed tiles and panels fit into the caches.
+//! each piece packs what it needs when it needs it. A left operand stays where it is if tiles can read it there. The
+//! inner dimension is cut into blocks of at most [`BLOCK`], whose tiles and panels fit into the caches.
 
-use gradus_core::DType;
 use gradus_kernel::simd::{self, Level};
 
 use super::{
     MULTIPLY_ADD_NS, MatMut, MatRef, Start,
-    pack::{SLACK, pack_a, pack_b, prefetch},
+    pack::{SLACK, pack_a, pack_b},
     tiles::{Isa, Tile, TileStart, with_isa},
 };
-use crate::{buffer::Buffer, par};
+use crate::{
+    buffer::{Buffer, floats, scratch},
+    par,
+};
 
 /// Longest block of the inner dimension.
 const BLOCK: usize = 256;
@@ -282,25 +284,15 @@ impl<'a, I: Isa> Product<'a, I> {
             for from in (0..panels).step_by(together) {
                 for tile in (first..first + count).step_by(group) {
                     let tiles = tile..tile + group;
-                    let in_place = self.in_place(range, tile).is_some();
-                    if !in_place {
-                        self.pack(range, [tile, tiles.len()], out);
-                    }
-                    if tile + group < first + count {
-                        // What comes next is fetched while this is computed.
-                        prefetch(self.a, self.tiles.get(tile + group), range);
+                    if self.in_place(range, tile).is_none() {
+                        self.pack(range, [tile, group], out);
                     }
                     for j in from..panels.min(from + together) {
                         let right = b.get(block, j);
                         for i in tiles.clone() {
-                            let left = if in_place { self.in_place(range, i) } else { None };
-                            self.tile(
-                                range,
-                                i,
-                                j,
-                                left.unwrap_or_else(|| self.packed(out, tile, i)),
-                                right,
-                            );
+                            let left = self.in_place(range, i);
+                            let left = left.unwrap_or_else(|| self.packed(out, tile, i));
+                            self.tile(range, i, j, left, right);
                         }
                     }
                 }
@@ -357,12 +349,4 @@ impl<'a, I: Isa> Product<'a, I> {
 struct Left<'a> {
     data: &'a [f32],
     strides: [usize; 2],
-}
-
-fn scratch(len: usize) -> Buffer {
-    Buffer::uninit(DType::F32, len)
-}
-
-fn floats(buf: &mut Buffer) -> &mut [f32] {
-    buf.as_mut_slice().expect("made for f32")
 }

@@ -234,3 +234,11 @@ fn sizes_that_do_not_fit_are_refused() {
     let (a, mut c) = ([0f32; 6], [0f32; 6]);
     gemm(MatRef::new(&a, 2, 3), MatRef::new(&a, 2, 3), MatMut::new(&mut c, 2, 3), Start::Zero);
 }
+
+#[test]
+#[should_panic(expected = "gemm: elements of the bias and columns of C")]
+fn a_short_bias_is_refused() {
+    let (a, mut c) = ([0f32; 4], [0f32; 4]);
+    let a = MatRef::new(&a, 2, 2);
+    gemm_packed(a, &Packed::new(a), MatMut::new(&mut c, 2, 2), Start::Bias(&[0.0]));
+}
