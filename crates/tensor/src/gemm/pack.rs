@@ -41,14 +41,13 @@ pub(super) fn pack_b<I: Isa>(
         }
         return copy(source, [b.row_stride, b.col_stride], [k, cols], out, I::WIDTH);
     }
+    if b.col_stride == 1 {
+        return wide::copy_pairs(source, b.row_stride, cols, k, out);
+    }
     for j in (0..I::WIDTH).step_by(16) {
         let (source, out) = (&source[(j * b.col_stride).min(source.len())..], &mut out[j..]);
         let cols = cols.saturating_sub(j).min(16);
-        if b.col_stride == 1 {
-            wide::copy(source, b.row_stride, cols, k, out, I::WIDTH);
-        } else {
-            wide::transpose(source, b.col_stride, cols, k, out, I::WIDTH);
-        }
+        wide::transpose(source, b.col_stride, cols, k, out, I::WIDTH);
     }
 }
 
@@ -95,6 +94,21 @@ pub(super) mod wide {
         // SAFETY: an Isa with vectors of 16 was chosen by what the machine has; the sizes were just checked.
         unsafe {
             x86::copy(source.as_ptr(), stride, rows, k, out.as_mut_ptr(), out_stride);
+        }
+    }
+
+    /// `out[l * 32 + r] = source[l * stride + r]` for `l < k` and `r < cols <= 32`, and zeros for the other `r < 32`.
+    /// Both vectors of a row together: rows may be so far apart that a line does not stay until a second walk.
+    ///
+    /// # Panics
+    /// As [`copy`].
+    pub(super) fn copy_pairs(source: &[f32], stride: usize, cols: usize, k: usize, out: &mut [f32]) {
+        assert!(cols == 0 || (k - 1) * stride + cols <= source.len());
+        assert!(cols <= 32 && k * 32 <= out.len());
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        unsafe {
+            x86::copy_pairs(source.as_ptr(), stride, cols, k, out.as_mut_ptr());
         }
     }
 
@@ -146,6 +160,30 @@ pub(super) mod wide {
                 unsafe {
                     let x = _mm512_maskz_loadu_ps(mask, source.wrapping_add(l * stride));
                     _mm512_storeu_ps(out.add(l * out_stride), x);
+                }
+            }
+        }
+
+        /// # Safety
+        /// The machine has AVX-512 F; `cols <= 32` elements are readable at every multiple of `stride` below
+        /// `k * stride`, and `k * 32` are writable.
+        #[target_feature(enable = "avx512f")]
+        pub(super) unsafe fn copy_pairs(
+            source: *const f32,
+            stride: usize,
+            cols: usize,
+            k: usize,
+            out: *mut f32,
+        ) {
+            let masks = [first_lanes(cols.min(16)), first_lanes(cols.saturating_sub(16))];
+            for l in 0..k {
+                // SAFETY: masked lanes are not read; the caller vouches for the others and for the room.
+                unsafe {
+                    let row = source.wrapping_add(l * stride);
+                    let x = _mm512_maskz_loadu_ps(masks[0], row);
+                    let y = _mm512_maskz_loadu_ps(masks[1], row.wrapping_add(16));
+                    _mm512_storeu_ps(out.add(l * 32), x);
+                    _mm512_storeu_ps(out.add(l * 32 + 16), y);
                 }
             }
         }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longest block of the inner dimension.
-const BLOCK: usize = 256;
+const BLOCK: usize = 512;
 /// Columns of B whose packed block stays in the second cache while rows pass by.
 const COLUMNS: usize = 512;
 /// So few tiles of A meet each panel of B together; of more, each alone meets all panels.
