@@ -32,11 +32,11 @@ const PACK_NS: f64 = 0.1;
 /// Nanoseconds of the smallest product that threads share.
 const SHARED_NS: f64 = 60_000.0;
 /// Nanoseconds of the smallest piece of a product that is worth more than one piece a thread.
-const PIECE_NS: f64 = 100_000.0;
+const PIECE_NS: f64 = 20_000.0;
 /// Most elements of a block of A that may pass by each panel of B: they stay in the second cache.
 const IN_PLACE: usize = 1 << 17;
 /// Most pieces a thread: more let a slow thread hold up the others less.
-const PIECES: usize = 16;
+const PIECES: usize = 48;
 
 /// `C = A B` added to `start`; nothing is empty.
 pub(super) fn product(
