@@ -39,6 +39,13 @@ pub struct Row {
     pub run: fn(&Request) -> Measured,
 }
 
+impl Row {
+    /// Done in bf16 too.
+    const fn in_both(self) -> Self {
+        Self { dtypes: BOTH, ..self }
+    }
+}
+
 /// A training row in a size of its own.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct AtSize {
@@ -60,12 +67,13 @@ pub(crate) fn gpt_of([dim, blocks, sequences]: [usize; 3], request: &Request) ->
 }
 
 const F32: &[DType] = &[DType::F32];
+const BOTH: &[DType] = &[DType::F32, DType::BF16];
 
 /// All rows.
 pub const ROWS: &[Row] = &[
-    kernel("gemm_256", gemm::gemm_256),
-    kernel("gemm_1024", gemm::gemm_1024),
-    kernel("gemm_skinny", gemm::gemm_skinny),
+    kernel("gemm_256", gemm::gemm_256).in_both(),
+    kernel("gemm_1024", gemm::gemm_1024).in_both(),
+    kernel("gemm_skinny", gemm::gemm_skinny).in_both(),
     kernel("layernorm_fwd_bwd", norm::layer_norm_row),
     kernel("rmsnorm_fwd_bwd", norm::rms_norm_row),
     kernel("batchnorm2d_fwd_bwd", norm::batch_norm2d),

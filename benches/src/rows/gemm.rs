@@ -1,5 +1,7 @@
 //! Products of two matrices.
 
+use gradus_core::DType;
+
 use crate::{
     checks::Checks,
     inputs::sym,
@@ -23,9 +25,10 @@ pub(super) fn gemm_1024(request: &Request) -> Measured {
 
 /// `[m, k]` times `[k, n]`.
 fn gemm(request: &Request, [m, k, n]: [usize; 3]) -> Measured {
-    let (a, b) = (sym(1, &[m, k], 1.0), sym(2, &[k, n], 1.0));
+    let [a, b] = [(1, [m, k]), (2, [k, n])]
+        .map(|(seed, shape)| sym(seed, &shape, 1.0).to_dtype(request.dtype));
     let session = Session::begin(request);
-    let c = a.matmul(&b);
+    let c = a.matmul(&b).to_dtype(DType::F32);
     let timing = session.time(|| a.matmul(&b));
     Measured { timing, checks: Checks::of_outputs(&[&c]) }
 }

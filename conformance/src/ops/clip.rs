@@ -22,11 +22,11 @@ pub(super) const OPS: Table = &[
 ];
 
 /// The gradients of a case, changed in place.
-fn gradients(case: &Case) -> Result<Vec<Array>, Failure> {
+pub(super) fn gradients(case: &Case) -> Result<Vec<Array>, Failure> {
     case.numbered("g").iter().map(|name| case.array(name).cloned()).collect()
 }
 
-fn slices(gradients: &mut [Array]) -> Result<Vec<SliceMut<'_>>, Failure> {
+pub(super) fn slices(gradients: &mut [Array]) -> Result<Vec<SliceMut<'_>>, Failure> {
     gradients
         .iter_mut()
         .map(|g| match &mut g.data {
@@ -39,7 +39,7 @@ fn slices(gradients: &mut [Array]) -> Result<Vec<SliceMut<'_>>, Failure> {
         .collect()
 }
 
-fn outs(gradients: Vec<Array>) -> Values {
+pub(super) fn outs(gradients: Vec<Array>) -> Values {
     let mut values = Values::new();
     for (i, g) in gradients.into_iter().enumerate() {
         values.out(&format!("g{i}"), g);

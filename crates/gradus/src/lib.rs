@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub use gradus_amp as amp;
 pub use gradus_autograd as autograd;
 pub use gradus_clip as clip;
 pub use gradus_core as core;

@@ -5,5 +5,6 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod convert;
 pub mod par;
 pub mod simd;

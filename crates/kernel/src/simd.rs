@@ -75,6 +75,16 @@ pub fn level() -> Level {
     }
 }
 
+/// Whether kernels may multiply bf16: the machine has AVX512-BF16, and they run at the level that it goes with.
+#[must_use]
+pub fn multiplies_bf16() -> bool {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if level() == Level::Avx512 {
+        return std::arch::is_x86_feature_detected!("avx512bf16");
+    }
+    false
+}
+
 /// Makes the whole process run at `level`, or at the widest one below it that the machine has; returns what it
 /// is now. For tests that compare the paths: results do not change, only speed does.
 pub fn force(level: Level) -> Level {

@@ -5,10 +5,12 @@
 mod double;
 pub(crate) mod lanes;
 mod pack;
+mod short;
 mod single;
+mod source;
 mod tiles;
 
-use gradus_core::DType;
+use gradus_core::{DType, Element, bf16, f16};
 
 use crate::Real;
 
@@ -161,17 +163,7 @@ pub fn gemm<T: Real>(
     mut c: MatMut<'_, T>,
     start: Start<'_, T>,
 ) {
-    assert!(
-        a.cols == b.rows && c.rows == a.rows && c.cols == b.cols,
-        "gemm: {}x{} times {}x{} into {}x{}",
-        a.rows,
-        a.cols,
-        b.rows,
-        b.cols,
-        c.rows,
-        c.cols
-    );
-    start.check(c.cols);
+    check_sizes(&a, &b, &c, start);
     if c.rows == 0 || c.cols == 0 {
         return;
     }
@@ -183,6 +175,126 @@ pub fn gemm<T: Real>(
     } else {
         double::product(a, b, c, start);
     }
+}
+
+#[track_caller]
+fn check_sizes<T, C, S>(
+    a: &MatRef<'_, T>,
+    b: &MatRef<'_, T>,
+    c: &MatMut<'_, C>,
+    start: Start<'_, S>,
+) {
+    assert!(
+        a.cols == b.rows && c.rows == a.rows && c.cols == b.cols,
+        "gemm: {}x{} times {}x{} into {}x{}",
+        a.rows,
+        a.cols,
+        b.rows,
+        b.cols,
+        c.rows,
+        c.cols
+    );
+    start.check(c.cols);
+}
+
+/// What can be multiplied, and the type of the sums.
+pub(crate) trait Factor: Element {
+    /// Sums, and elements of C.
+    type Sum: Real;
+
+    /// As [`gemm`].
+    #[track_caller]
+    fn gemm(
+        a: MatRef<'_, Self>,
+        b: MatRef<'_, Self>,
+        c: MatMut<'_, Self::Sum>,
+        start: Start<'_, Self::Sum>,
+    );
+
+    /// The same with sums that are rounded to a C of the factors' type; what that holds is not added to.
+    #[track_caller]
+    fn gemm_narrow(
+        a: MatRef<'_, Self>,
+        b: MatRef<'_, Self>,
+        c: MatMut<'_, Self>,
+        start: Start<'_, Self::Sum>,
+    );
+}
+
+macro_rules! real_factor {
+    ($t:ty) => {
+        impl Factor for $t {
+            type Sum = $t;
+
+            fn gemm(a: MatRef<'_, $t>, b: MatRef<'_, $t>, c: MatMut<'_, $t>, start: Start<'_, $t>) {
+                gemm(a, b, c, start);
+            }
+
+            fn gemm_narrow(
+                a: MatRef<'_, $t>,
+                b: MatRef<'_, $t>,
+                c: MatMut<'_, $t>,
+                start: Start<'_, $t>,
+            ) {
+                gemm(a, b, c, start);
+            }
+        }
+    };
+}
+real_factor!(f32);
+real_factor!(f64);
+
+macro_rules! short_factor {
+    ($t:ty) => {
+        impl Factor for $t {
+            type Sum = f32;
+
+            fn gemm(
+                a: MatRef<'_, $t>,
+                b: MatRef<'_, $t>,
+                c: MatMut<'_, f32>,
+                start: Start<'_, f32>,
+            ) {
+                gemm_short(a, b, c, start);
+            }
+
+            fn gemm_narrow(
+                a: MatRef<'_, $t>,
+                b: MatRef<'_, $t>,
+                mut c: MatMut<'_, $t>,
+                start: Start<'_, f32>,
+            ) {
+                check_sizes(&a, &b, &c, start);
+                if c.rows == 0 || c.cols == 0 {
+                    return;
+                }
+                if a.cols == 0 {
+                    return short::fill(&mut c, start);
+                }
+                short::product_narrow(a, b, c, start);
+            }
+        }
+    };
+}
+short_factor!(f16);
+short_factor!(bf16);
+
+/// As [`gemm`], of 16-bit operands with sums in f32.
+#[track_caller]
+fn gemm_short<T: short::Short>(
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    mut c: MatMut<'_, f32>,
+    start: Start<'_, f32>,
+) {
+    check_sizes(&a, &b, &c, start);
+    if c.rows == 0 || c.cols == 0 {
+        return;
+    }
+    if a.cols == 0 {
+        return c.begin(start);
+    }
+    short::product(a, b, c, start);
 }
 
 /// A right operand that is packed once for many products.
@@ -255,14 +367,16 @@ impl<T: Real> MatMut<'_, T> {
     }
 }
 
-impl<'a, T: Real> Start<'a, T> {
+impl<T> Start<'_, T> {
     #[track_caller]
     fn check(self, cols: usize) {
         if let Self::Bias(bias) = self {
             assert_eq!(bias.len(), cols, "gemm: elements of the bias and columns of C");
         }
     }
+}
 
+impl<'a, T: Real> Start<'a, T> {
     /// As what it is, which is f32.
     fn as_f32(self) -> Start<'a, f32> {
         match self {

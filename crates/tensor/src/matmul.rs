@@ -2,9 +2,34 @@
 
 use std::panic::Location;
 
-use crate::{
-    MatMut, MatRef, Start, Tensor, broadcast_shapes, gemm::gemm, map::same_dtype, par, with_real,
-};
+use gradus_core::{DType, Element, bf16, f16};
+
+use crate::{MatMut, MatRef, Start, Tensor, broadcast_shapes, gemm::Factor, map::same_dtype, par};
+
+/// Runs `$body` with `$T` standing for the type of the factors, or panics for one that is not multiplied.
+macro_rules! with_factor {
+    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            DType::BF16 => {
+                type $T = bf16;
+                $body
+            }
+            DType::F16 => {
+                type $T = f16;
+                $body
+            }
+            other => panic!("{}: multiplies floating-point types, not {other}", $op),
+        }
+    };
+}
 
 /// A stack of matrices inside a tensor: strides that [`MatRef`] can take, or a dense copy.
 fn with_plain_strides(t: &Tensor) -> Tensor {
@@ -16,14 +41,36 @@ impl Tensor {
     /// The matrix product: the last two dimensions are matrices, the ones before broadcast; a 1-d operand is a
     /// row on the left and a column on the right, and loses that dimension in the result.
     ///
+    /// Products of f16 and bf16 are summed in f32, and the result is rounded once.
+    ///
     /// # Panics
     /// When the inner sizes differ, the leading dimensions do not broadcast, an operand is 0-dimensional, or
     /// the types differ.
     #[must_use]
     #[track_caller]
     pub fn matmul(&self, other: &Self) -> Self {
+        with_factor!("matmul", self.dtype(), T => self.product(other, |a, b, shape| {
+            stacked::<T, T>(a, b, shape, |a, b, c| T::gemm_narrow(a, b, c, Start::Zero))
+        }))
+    }
+
+    /// As [`matmul`](Self::matmul), with the result in the type of the sums: f32 for f16 and bf16.
+    ///
+    /// # Panics
+    /// As [`matmul`](Self::matmul).
+    #[must_use]
+    #[track_caller]
+    pub fn matmul_wide(&self, other: &Self) -> Self {
+        with_factor!("matmul", self.dtype(), T => self.product(other, |a, b, shape| {
+            stacked::<T, <T as Factor>::Sum>(a, b, shape, |a, b, c| T::gemm(a, b, c, Start::Zero))
+        }))
+    }
+
+    /// The product by NumPy's rules; `multiply` gets two stacks of matrices and the shape of their product.
+    #[track_caller]
+    fn product(&self, other: &Self, multiply: impl Fn(&Self, &Self, &[usize]) -> Self) -> Self {
         let at = Location::caller();
-        let dtype = same_dtype("matmul", self, other);
+        same_dtype("matmul", self, other);
         let fail = || -> ! {
             panic!(
                 "matmul: shapes {:?} and {:?} do not fit (called at {at})",
@@ -39,34 +86,15 @@ impl Tensor {
         let b = if right_vector { other.unsqueeze(1) } else { other.clone() };
         let (a, b) = (with_plain_strides(&a), with_plain_strides(&b));
         let (na, nb) = (a.ndim(), b.ndim());
-        let (m, k, n) = (a.shape[na - 2], a.shape[na - 1], b.shape[nb - 1]);
-        if b.shape[nb - 2] != k {
+        let (m, n) = (a.shape[na - 2], b.shape[nb - 1]);
+        if b.shape[nb - 2] != a.shape[na - 1] {
             fail();
         }
         let Some(mut shape) = broadcast_shapes(&a.shape[..na - 2], &b.shape[..nb - 2]) else {
             fail()
         };
-        let batch: usize = shape.iter().product();
         shape.extend([m, n]);
-        // One matrix on the right of a dense stack is one tall product.
-        let tall = nb == 2 && na > 2 && a.is_contiguous();
-        let mut out = with_real!("matmul", dtype, T => Self::build::<T>(&shape, |out| {
-            if tall {
-                let a = MatRef::new(a.as_slice::<T>(), batch * m, k);
-                gemm(a, matrix(&b, &[]), MatMut::new(out, batch * m, n), Start::Zero);
-            } else if batch == 1 {
-                gemm(matrix(&a, &[]), matrix(&b, &[]), MatMut::new(out, m, n), Start::Zero);
-            } else {
-                let lead = &shape[..shape.len() - 2];
-                let width = m * n;
-                par::for_each_mut(out, width, (m * n * k) as f64 * 0.03, |first, out| {
-                    for (i, out) in out.chunks_mut(width.max(1)).enumerate() {
-                        let index = unravel(first + i, lead);
-                        gemm(matrix(&a, &index), matrix(&b, &index), MatMut::new(out, m, n), Start::Zero);
-                    }
-                });
-            }
-        }));
+        let mut out = multiply(&a, &b, &shape);
         if right_vector {
             out = out.squeeze(-1);
         }
@@ -78,6 +106,8 @@ impl Tensor {
 
     /// `y = x W^T + b` over the last dimension: `x` is this tensor `[.., in]`, the weight `[out, in]`, the bias
     /// `[out]`, the result `[.., out]`. One product of all rows, which starts from the bias.
+    ///
+    /// Products of f16 and bf16 are summed in f32, and the result is rounded once; the bias may be f32 then.
     ///
     /// # Panics
     /// When the shapes do not fit or the types differ.
@@ -95,7 +125,9 @@ impl Tensor {
         );
         let (n, k) = (weight.shape[0], weight.shape[1]);
         let bias = bias.map(|b| {
-            same_dtype("linear", self, b);
+            if b.dtype() != DType::F32 || dtype == DType::F64 {
+                same_dtype("linear", self, b);
+            }
             assert_eq!(
                 b.shape(),
                 [n],
@@ -108,12 +140,45 @@ impl Tensor {
         let m: usize = self.shape[..self.ndim() - 1].iter().product();
         let mut shape = self.shape.clone();
         shape[self.ndim() - 1] = n;
-        with_real!("linear", dtype, T => Self::build::<T>(&shape, |out| {
-            let start = bias.as_ref().map_or(Start::Zero, |b| Start::Bias(b.as_slice()));
-            let x = MatRef::new(x.as_slice::<T>(), m, k);
-            gemm(x, matrix(&weight, &[]).t(), MatMut::new(out, m, n), start);
-        }))
+        with_factor!("linear", dtype, T => {
+            let bias = bias.map(|b| b.to_dtype(<T as Factor>::Sum::DTYPE));
+            Self::build::<T>(&shape, |out| {
+                let start = bias.as_ref().map_or(Start::Zero, |b| Start::Bias(b.as_slice()));
+                let x = MatRef::new(x.as_slice::<T>(), m, k);
+                T::gemm_narrow(x, matrix(&weight, &[]).t(), MatMut::new(out, m, n), start);
+            })
+        })
     }
+}
+
+/// The products of two stacks of matrices; `shape` is theirs.
+fn stacked<T: Element, C: Element>(
+    a: &Tensor,
+    b: &Tensor,
+    shape: &[usize],
+    multiply: impl Fn(MatRef<'_, T>, MatRef<'_, T>, MatMut<'_, C>) + Sync + Send,
+) -> Tensor {
+    let (lead, [m, n]) =
+        (&shape[..shape.len() - 2], [shape.len() - 2, shape.len() - 1].map(|i| shape[i]));
+    let (batch, k) = (lead.iter().product::<usize>(), a.shape[a.ndim() - 1]);
+    // One matrix on the right of a dense stack is one tall product.
+    let tall = b.ndim() == 2 && a.ndim() > 2 && a.is_contiguous();
+    Tensor::build::<C>(shape, |out| {
+        if tall {
+            let a = MatRef::new(a.as_slice::<T>(), batch * m, k);
+            multiply(a, matrix(b, &[]), MatMut::new(out, batch * m, n));
+        } else if batch == 1 {
+            multiply(matrix(a, &[]), matrix(b, &[]), MatMut::new(out, m, n));
+        } else {
+            let width = m * n;
+            par::for_each_mut(out, width, (m * n * k) as f64 * 0.03, |first, out| {
+                for (i, out) in out.chunks_mut(width.max(1)).enumerate() {
+                    let index = unravel(first + i, lead);
+                    multiply(matrix(a, &index), matrix(b, &index), MatMut::new(out, m, n));
+                }
+            });
+        }
+    })
 }
 
 /// The index of the `i`-th element of a row-major array.
@@ -127,7 +192,7 @@ fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
 }
 
 /// The matrix at this index of the leading dimensions, which are broadcast.
-fn matrix<'a, T: crate::Real>(t: &'a Tensor, index: &[usize]) -> MatRef<'a, T> {
+fn matrix<'a, T: Element>(t: &'a Tensor, index: &[usize]) -> MatRef<'a, T> {
     let n = t.ndim();
     let lead = n - 2;
     let mut offset = t.offset as isize;
@@ -191,6 +256,43 @@ mod tests {
                 .shape(),
             [0, 2, 4]
         );
+    }
+
+    #[test]
+    fn sixteen_bits_are_summed_in_f32_and_rounded_once() {
+        let fractions = |shape: &[usize], seed: f64| {
+            let n: usize = shape.iter().product();
+            let x: Vec<f64> = (0..n).map(|i| (i as f64 * seed).sin()).collect();
+            Tensor::from_slice(&x, shape)
+        };
+        let bias = fractions(&[40], 0.3);
+        for dtype in [DType::BF16, DType::F16] {
+            for (a, b) in [
+                ([70, 333].as_slice(), [333, 40].as_slice()),
+                (&[3, 5, 33], &[3, 33, 7]),
+                (&[5, 2100], &[2100, 19]),
+            ] {
+                let (a, b) = (fractions(a, 0.7).to_dtype(dtype), fractions(b, 0.9).to_dtype(dtype));
+                let exact = a.to_dtype(DType::F64).matmul(&b.to_dtype(DType::F64));
+                let wide = a.matmul_wide(&b);
+                assert_eq!(wide.dtype(), DType::F32);
+                let pairs = |x: &Tensor| x.to_dtype(DType::F64).to_vec::<f64>();
+                for (got, want) in pairs(&wide).iter().zip(pairs(&exact)) {
+                    assert!((got - want).abs() < 5e-5, "{dtype}: {got} {want}");
+                }
+                assert_eq!(pairs(&a.matmul(&b)), pairs(&wide.to_dtype(dtype)));
+            }
+            let (x, w) = (fractions(&[9, 50], 1.1), fractions(&[40, 50], 1.3));
+            let (x, w) = (x.to_dtype(dtype), w.to_dtype(dtype));
+            let [short, wide] = [dtype, DType::F32].map(|d| x.linear(&w, Some(&bias.to_dtype(d))));
+            assert_eq!((short.dtype(), wide.dtype()), (dtype, dtype));
+            let want = x.matmul_wide(&w.transpose(0, 1)).add(&bias.to_dtype(DType::F32));
+            for (got, want) in
+                wide.to_dtype(DType::F64).to_vec::<f64>().iter().zip(want.to_vec::<f32>())
+            {
+                assert!((got - f64::from(want)).abs() < 0.02, "{dtype}: {got} {want}");
+            }
+        }
     }
 
     #[test]

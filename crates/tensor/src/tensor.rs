@@ -3,6 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use gradus_core::{DType, Element, FloatElement, bf16, f16};
+use gradus_kernel::convert::{self, Bf16, F16, Overflow};
+use half::slice::HalfFloatSliceExt;
 
 use crate::{
     buffer::Buffer,
@@ -289,10 +291,18 @@ impl Tensor {
             }};
         }
         match (self.dtype(), dtype) {
-            (DType::F32, DType::F16) => self.cast::<f32, f16>(f16::from_f32),
-            (DType::F32, DType::BF16) => self.cast::<f32, bf16>(bf16::from_f32),
-            (DType::F16, DType::F32) => self.cast::<f16, f32>(f16::to_f32),
-            (DType::BF16, DType::F32) => self.cast::<bf16, f32>(bf16::to_f32),
+            (DType::F32, DType::F16) => self.convert(|x, out: &mut [f16]| {
+                convert::narrow::<F16>(x, out.reinterpret_cast_mut(), Overflow::Infinite);
+            }),
+            (DType::F32, DType::BF16) => self.convert(|x, out: &mut [bf16]| {
+                convert::narrow::<Bf16>(x, out.reinterpret_cast_mut(), Overflow::Infinite);
+            }),
+            (DType::F16, DType::F32) => self.convert(|x: &[f16], out| {
+                convert::widen::<F16>(x.reinterpret_cast(), out);
+            }),
+            (DType::BF16, DType::F32) => self.convert(|x: &[bf16], out| {
+                convert::widen::<Bf16>(x.reinterpret_cast(), out);
+            }),
             (DType::F32, _) => from!(f32, f64::from),
             (DType::F64, _) => from!(f64, |x| x),
             (DType::F16, _) => from!(f16, FloatElement::to_f64),
@@ -302,15 +312,28 @@ impl Tensor {
         }
     }
 
-    fn cast<S: Element, T: Element>(&self, f: impl Fn(S) -> T + Sync) -> Self {
+    fn cast<S: Element, T: Element>(&self, f: impl Fn(S) -> T + Sync + Send) -> Self {
+        self.convert_at(1.0, |x: &[S], out| {
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = f(x);
+            }
+        })
+    }
+
+    /// As vector code: `f` converts slices of one length.
+    fn convert<S: Element, T: Element>(&self, f: impl Fn(&[S], &mut [T]) + Sync + Send) -> Self {
+        self.convert_at(0.2, f)
+    }
+
+    fn convert_at<S: Element, T: Element>(
+        &self,
+        ns: f64,
+        f: impl Fn(&[S], &mut [T]) + Sync + Send,
+    ) -> Self {
         let src = self.contiguous();
         let src = src.as_slice::<S>();
         Self::build(&self.shape, |out| {
-            par::for_each_mut(out, 1, 1.0, |i, o| {
-                for (o, &s) in o.iter_mut().zip(&src[i..]) {
-                    *o = f(s);
-                }
-            });
+            par::for_each_mut(out, 1, ns, |i, out: &mut [T]| f(&src[i..i + out.len()], out));
         })
     }
 }

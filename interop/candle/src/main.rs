@@ -1,5 +1,6 @@
 //! A candle model, candle's autograd and candle's AdamW; from gradus the starting weights, the schedule, the clip, the
-//! moving average of the weights and early stopping.
+//! moving average of the weights and early stopping. Then the same model in half precision, with master weights, the loss
+//! scale and AdamW from gradus.
 
 #![forbid(unsafe_code)]
 
@@ -12,10 +13,11 @@ use candle_nn::{
     AdamW, Linear, Module, Optimizer, VarBuilder, VarMap, linear, loss::cross_entropy, ops,
 };
 use digits::{CLASSES, Digits, PIXELS, Part};
+use gradus_amp::{DynamicScale, LossScaler, MasterWeights, Rounding};
 use gradus_clip::{ClipNorm, clip_grad_norm};
-use gradus_core::{ParamKind, State, StepError, require_gradients};
+use gradus_core::{GradientTransform, ParamKind, State, StepError, require_gradients};
 use gradus_init::{FanMode, Init, Nonlinearity, init_parameters};
-use gradus_optim::{Average, Ema, EmaConfig, EmaDecay};
+use gradus_optim::{Adam, AdamConfig, Average, Ema, EmaConfig, EmaDecay};
 use gradus_schedule::{Schedule, warmup_cosine};
 use gradus_stop::{EarlyStopping, EarlyStoppingConfig, Mode, Reason};
 
@@ -29,6 +31,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     starting_weights_are_a_function_of_the_seed()?;
     training()?;
     a_lost_gradient_is_named()?;
+    half_precision_needs_a_scale()?;
     println!("candle: all as expected");
     Ok(())
 }
@@ -41,8 +44,13 @@ struct Mlp {
 impl Mlp {
     /// The model and its parameters, which start from what gradus drew for this seed.
     fn new(seed: u64) -> std::result::Result<(Self, CandleParams), Box<dyn Error>> {
+        Self::stored(DType::F32, seed)
+    }
+
+    /// The same in this type.
+    fn stored(dtype: DType, seed: u64) -> std::result::Result<(Self, CandleParams), Box<dyn Error>> {
         let map = VarMap::new();
-        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let vb = VarBuilder::from_varmap(&map, dtype, &Device::Cpu);
         let model = Self {
             hidden: linear(PIXELS, 128, vb.pp("hidden"))?,
             head: linear(128, CLASSES, vb.pp("head"))?,
@@ -165,4 +173,58 @@ fn a_lost_gradient_is_named() -> std::result::Result<(), Box<dyn Error>> {
     assert_eq!(check(ops::layer_norm)?, Err(lost));
     assert_eq!(check(ops::layer_norm_slow)?, Ok(()));
     Ok(())
+}
+
+/// A loss that counts little, like one position of a sum over millions: its gradients are below what half precision
+/// holds, until they are scaled.
+fn half_precision_needs_a_scale() -> std::result::Result<(), Box<dyn Error>> {
+    let digits = Digits::load()?;
+    let (lost, _) = trained_in_half(&digits, LossScaler::none())?;
+    // Far too large at first: the scaler skips steps until it has found its size.
+    let large = DynamicScale::default().with_init_scale(2f32.powi(44));
+    let (saved, skipped) = trained_in_half(&digits, LossScaler::with_config(large)?)?;
+    println!(
+        "candle in f16: accuracy {lost:.3} without a scale, {saved:.3} with one, {skipped} steps skipped"
+    );
+    assert!(lost < 0.3 && saved > 0.93 && (1..40).contains(&skipped));
+    Ok(())
+}
+
+/// The accuracy of a model in f16 after a few epochs, and the number of steps that its scaler skipped.
+fn trained_in_half(
+    digits: &Digits,
+    mut scaler: LossScaler,
+) -> std::result::Result<(f64, u64), Box<dyn Error>> {
+    const EPOCHS: u64 = 8;
+    let weight = 2f64.powi(-24);
+    let (model, mut params) = Mlp::stored(DType::F16, SEED)?;
+    let logits = |x: &Tensor| model.forward(&x.to_dtype(DType::F16)?)?.to_dtype(DType::F32);
+    let mut master = MasterWeights::new(&mut params)?;
+    // The true gradients are far below the usual eps.
+    let mut adam = Adam::new(AdamConfig::adamw().with_eps(1e-16))?;
+    let steps_per_epoch = digits.train.len().div_ceil(BATCH) as u64;
+    let lr = warmup_cosine(3e-3, steps_per_epoch, EPOCHS * steps_per_epoch)?;
+    let clip = ClipNorm::new(1.0);
+    let mut step = 0;
+    for epoch in 0..EPOCHS {
+        for batch in digits.train.batches(BATCH, SEED, epoch) {
+            let (x, y) = tensors(&batch)?;
+            let loss = cross_entropy(&logits(&x)?, &y)?;
+            let mut grads = (loss * (weight * f64::from(scaler.scale())))?.backward()?;
+            params.bind(&mut grads)?;
+            let mut wide = master.widen(&mut params)?;
+            let outcome = scaler.step(&mut wide, |mut finite| {
+                finite.clip(|params| clip_grad_norm(params, &clip))?;
+                finite.step(|params| adam.step(lr.value(step), params))?;
+                Ok::<_, Box<dyn Error>>(())
+            })?;
+            if outcome.stepped() {
+                wide.round(Rounding::Nearest);
+                step += 1;
+            }
+        }
+    }
+    let (x, y) = tensors(&digits.test)?;
+    let right = logits(&x)?.argmax(D::Minus1)?.eq(&y)?.to_dtype(DType::F32)?.mean_all()?;
+    Ok((right.to_scalar::<f32>()?.into(), scaler.skipped()))
 }

@@ -1,5 +1,7 @@
 //! Copies of operands in the order in which tiles read them.
 
+use gradus_core::bf16;
+
 use super::{MatRef, tiles::Isa};
 
 /// Elements behind a packed tile of A that packing may write.
@@ -72,8 +74,53 @@ fn copy(
     }
 }
 
+/// Pairs of bf16 as words: `out[l * out_stride + r]` holds `source[r * strides[0] + 2 l * strides[1]]` and its neighbour
+/// along the inner dimension, for `2 l < k` and at most 16 `r < lanes`; beyond `lanes` it may write zeros, as
+/// [`wide::copy`] does, with the same need for room.
+pub(super) fn pairs(
+    source: &[bf16],
+    strides: [usize; 2],
+    lanes: usize,
+    k: usize,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    let whole = k / 2;
+    if lanes == 0 || whole == 0 || (strides[0] != 1 && (strides[1] != 1 || strides[0] % 2 != 0)) {
+        one_by_one(source, strides, lanes, [0, k], out, out_stride);
+    } else if strides[0] == 1 {
+        wide::interleave(source, strides[1], lanes, whole, out, out_stride);
+        one_by_one(source, strides, lanes, [2 * whole, k], out, out_stride);
+    } else {
+        wide::transpose_pairs(source, strides[0], lanes, whole, out, out_stride);
+        one_by_one(source, strides, lanes, [2 * whole, k], out, out_stride);
+    }
+}
+
+/// [`pairs`] from inner position `from`, which is even, to `k`, with zeros up to 16 lanes or `out_stride`.
+fn one_by_one(
+    source: &[bf16],
+    strides: [usize; 2],
+    lanes: usize,
+    [from, k]: [usize; 2],
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    let at = |r: usize, l: usize| u32::from(source[r * strides[0] + l * strides[1]].to_bits());
+    for l in (from..k).step_by(2) {
+        let out = &mut out[l / 2 * out_stride..];
+        for (r, out) in out.iter_mut().enumerate().take(out_stride.min(16)) {
+            let second = if r < lanes && l + 1 < k { at(r, l + 1) } else { 0 };
+            let first = if r < lanes { at(r, l) } else { 0 };
+            *out = f32::from_bits(first | second << 16);
+        }
+    }
+}
+
 /// Copies in vectors of 16, for [`Isa`]s that have them.
 pub(super) mod wide {
+    use gradus_core::bf16;
+
     /// `out[l * out_stride + r] = source[l * stride + r]` for `l < k` and at most 16 `r < rows`; beyond `rows` it
     /// writes zeros, 16 elements for each `l` together, in order: so `out_stride` may be less than 16, but there has
     /// to be room behind the last.
@@ -102,7 +149,13 @@ pub(super) mod wide {
     ///
     /// # Panics
     /// As [`copy`].
-    pub(super) fn copy_pairs(source: &[f32], stride: usize, cols: usize, k: usize, out: &mut [f32]) {
+    pub(super) fn copy_pairs(
+        source: &[f32],
+        stride: usize,
+        cols: usize,
+        k: usize,
+        out: &mut [f32],
+    ) {
         assert!(cols == 0 || (k - 1) * stride + cols <= source.len());
         assert!(cols <= 32 && k * 32 <= out.len());
         #[cfg(target_arch = "x86_64")]
@@ -133,13 +186,64 @@ pub(super) mod wide {
         }
     }
 
+    /// `out[l * out_stride + r]` holds `source[2 l * stride + r]` and `source[(2 l + 1) * stride + r]` for `l < n`,
+    /// otherwise as [`copy`].
+    ///
+    /// # Panics
+    /// As [`copy`].
+    pub(super) fn interleave(
+        source: &[bf16],
+        stride: usize,
+        rows: usize,
+        n: usize,
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
+        assert!(rows == 0 || (2 * n - 1) * stride + rows <= source.len());
+        assert!(rows <= 16 && (n - 1) * out_stride + 16 <= out.len());
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above; who multiplies bf16 has AVX-512 BW and VL too.
+        unsafe {
+            x86::interleave(source.as_ptr().cast(), stride, rows, n, out.as_mut_ptr(), out_stride);
+        }
+    }
+
+    /// `out[l * out_stride + r]` holds `source[r * stride + 2 l]` and its neighbour for `l < n`, otherwise as [`copy`].
+    ///
+    /// # Panics
+    /// As [`copy`], and when `stride` is odd.
+    pub(super) fn transpose_pairs(
+        source: &[bf16],
+        stride: usize,
+        rows: usize,
+        n: usize,
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
+        assert!(rows == 0 || (rows - 1) * stride + 2 * n <= source.len());
+        assert!(rows <= 16 && (n - 1) * out_stride + 16 <= out.len() && stride.is_multiple_of(2));
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above; loads need no alignment.
+        unsafe {
+            x86::transpose(
+                source.as_ptr().cast(),
+                stride / 2,
+                rows,
+                n,
+                out.as_mut_ptr(),
+                out_stride,
+            );
+        }
+    }
+
     #[cfg(target_arch = "x86_64")]
     pub(in super::super) mod x86 {
         use std::arch::x86_64::{
-            __m512, __mmask16, _mm512_castpd_ps, _mm512_castps_pd, _mm512_loadu_ps,
-            _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4,
-            _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
-            _mm512_unpacklo_ps,
+            __m512, __mmask16, _mm256_maskz_loadu_epi16, _mm512_castpd_ps, _mm512_castps_pd,
+            _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+            _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_setzero_ps, _mm512_shuffle_f32x4,
+            _mm512_slli_epi32, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
+            _mm512_unpacklo_pd, _mm512_unpacklo_ps,
         };
 
         /// # Safety
@@ -223,6 +327,32 @@ pub(super) mod wide {
                         // SAFETY: as above.
                         unsafe { _mm512_storeu_ps(out.add((l + i) * out_stride), row) };
                     }
+                }
+            }
+        }
+
+        /// # Safety
+        /// The machine has AVX-512 F, BW and VL; `rows <= 16` elements are readable at every multiple of `stride` below
+        /// `2 n * stride`, and 16 words writable at those of `out_stride` below `n * out_stride`.
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+        pub(super) unsafe fn interleave(
+            source: *const i16,
+            stride: usize,
+            rows: usize,
+            n: usize,
+            out: *mut f32,
+            out_stride: usize,
+        ) {
+            let mask = first_lanes(rows);
+            for l in 0..n {
+                // SAFETY: masked lanes are not read; the caller vouches for the others and for the room.
+                unsafe {
+                    let at = source.wrapping_add(2 * l * stride);
+                    let low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at));
+                    let high = _mm256_maskz_loadu_epi16(mask, at.wrapping_add(stride));
+                    let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(high));
+                    let words = _mm512_castsi512_ps(_mm512_or_si512(low, high));
+                    _mm512_storeu_ps(out.add(l * out_stride), words);
                 }
             }
         }

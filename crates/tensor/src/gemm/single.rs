@@ -1,4 +1,6 @@
-//! The product in f32: packed operands, tiles in registers.
+//! The product with sums in f32: packed operands, tiles in registers.
+//!
+//! Operands are f32, or bf16 where the machine multiplies it; see [`Source`].
 //!
 //! The smaller operand is packed once, by all threads; then the larger one is cut along its outer dimension, and
 //! each piece packs what it needs when it needs it. A left operand stays where it is if tiles can read it there. The
@@ -8,7 +10,8 @@ use gradus_kernel::simd::{self, Level};
 
 use super::{
     MULTIPLY_ADD_NS, MatMut, MatRef, Start,
-    pack::{SLACK, pack_a, pack_b},
+    pack::SLACK,
+    source::{Single, Source},
     tiles::{Isa, Tile, TileStart, with_isa},
 };
 use crate::{
@@ -16,8 +19,8 @@ use crate::{
     par,
 };
 
-/// Longest block of the inner dimension.
-const BLOCK: usize = 512;
+/// Longest block of the inner dimension, in words.
+pub(super) const BLOCK: usize = 512;
 /// Columns of B whose packed block stays in the second cache while rows pass by.
 const COLUMNS: usize = 512;
 /// So few tiles of A meet each panel of B together; of more, each alone meets all panels.
@@ -46,12 +49,7 @@ pub(super) fn product(
     start: Start<'_, f32>,
 ) {
     let level = simd::level();
-    // A column is a row when it is dense: vectors run along rows.
-    if b.cols == 1 && c.row_stride == 1 && !matches!(start, Start::Bias(_)) {
-        let c = MatMut { cols: c.rows, rows: 1, row_stride: c.rows, data: c.data };
-        return with_isa!(level, isa => run(isa, level, b.t(), a.t(), c, start));
-    }
-    with_isa!(level, isa => run(isa, level, a, b, c, start));
+    with_isa!(level, isa => run::<_, Single>(isa, level, a, b, c, start));
 }
 
 /// As [`product`], with the first `a.cols` rows and `c.cols` columns of a packed B, on this thread.
@@ -62,7 +60,7 @@ pub(super) fn product_packed(
     start: Start<'_, f32>,
 ) {
     with_isa!(b.level, isa => {
-        let p = Product::new(isa, a, c, start, b.blocks);
+        let p = Product::<_, Single>::new(isa, a, c, start, b.blocks);
         p.rows([0, p.tiles.count], b);
     });
 }
@@ -86,7 +84,7 @@ impl Panels {
     /// Packs B, which is not empty.
     pub(super) fn new(b: MatRef<'_, f32>) -> Self {
         let level = simd::level();
-        with_isa!(level, isa => Self::packed(isa, level, b))
+        with_isa!(level, isa => Self::packed::<_, Single>(isa, level, b))
     }
 
     /// A panel of a block.
@@ -100,14 +98,15 @@ impl Panels {
         rows <= self.rows && cols <= self.cols
     }
 
-    fn packed<I: Isa>(_: I, level: Level, b: MatRef<'_, f32>) -> Self {
-        let blocks = Parts::new(b.rows, BLOCK);
+    fn packed<I: Isa, S: Source>(_: I, level: Level, b: MatRef<'_, S::Element>) -> Self {
+        let blocks = Parts::new(b.rows.div_ceil(S::IN_WORD), BLOCK);
         let count = b.cols.div_ceil(I::WIDTH);
         let len = blocks.get(0)[1] * I::WIDTH;
         let mut buf = scratch(len * count * blocks.count);
         par::for_each_mut(floats(&mut buf), len, PACK_NS * len as f64, |first, out| {
             for (i, out) in (first..).zip(out.chunks_exact_mut(len)) {
-                pack_b::<I>(b, panel::<I>(i % count, b.cols), blocks.get(i / count), out);
+                let inner = elements::<S>(blocks.get(i / count), b.rows);
+                S::pack_b::<I>(b, panel::<I>(i % count, b.cols), inner, out);
             }
         });
         Self { buf, level, rows: b.rows, cols: b.cols, blocks, count, len }
@@ -119,19 +118,25 @@ fn panel<I: Isa>(i: usize, n: usize) -> [usize; 2] {
     [i * I::WIDTH, I::WIDTH.min(n - i * I::WIDTH)]
 }
 
+/// The elements of the inner dimension in some words; `n` in all.
+fn elements<S: Source>([from, len]: [usize; 2], n: usize) -> [usize; 2] {
+    let from = from * S::IN_WORD;
+    [from, (len * S::IN_WORD).min(n - from)]
+}
+
 /// The memory of C, which several threads write at different places.
 #[derive(Clone, Copy)]
-struct Target {
-    ptr: *mut f32,
+struct Target<T> {
+    ptr: *mut T,
     stride: usize,
 }
 // SAFETY: pieces write disjoint rows or columns.
-unsafe impl Send for Target {}
+unsafe impl<T> Send for Target<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Target {}
+unsafe impl<T> Sync for Target<T> {}
 
-impl Target {
-    fn at(&self, row: usize, col: usize) -> *mut f32 {
+impl<T> Target<T> {
+    fn at(&self, row: usize, col: usize) -> *mut T {
         // Inside C for every element of it.
         self.ptr.wrapping_add(row * self.stride + col)
     }
@@ -157,40 +162,46 @@ impl Parts {
 }
 
 /// What pieces of a product share.
-struct Product<'a, I> {
+struct Product<'a, I: Isa, S: Source> {
     isa: I,
-    a: MatRef<'a, f32>,
-    c: Target,
+    a: MatRef<'a, S::Element>,
+    c: Target<I::Out>,
     /// Columns of C.
     n: usize,
     start: Start<'a, f32>,
-    /// Blocks of the inner dimension; that of A may end before them.
+    /// Blocks of the inner dimension, in words; that of A may end before them.
     blocks: Parts,
     /// Tiles of rows.
     tiles: Parts,
 }
 
-fn run<I: Isa>(
+pub(super) fn run<I: Isa, S: Source>(
     isa: I,
     level: Level,
-    a: MatRef<'_, f32>,
-    b: MatRef<'_, f32>,
-    c: MatMut<'_, f32>,
+    a: MatRef<'_, S::Element>,
+    b: MatRef<'_, S::Element>,
+    c: MatMut<'_, I::Out>,
     start: Start<'_, f32>,
 ) {
+    // A column is a row when it is dense: vectors run along rows.
+    if b.cols == 1 && a.rows > 1 && c.row_stride == 1 && !matches!(start, Start::Bias(_)) {
+        let c = MatMut { cols: c.rows, rows: 1, row_stride: c.rows, data: c.data };
+        return run::<I, S>(isa, level, b.t(), a.t(), c, start);
+    }
     let (m, n, k) = (a.rows, b.cols, a.cols);
     // The order of the sums is that of the inner size, so the cut may follow the pool and change no bit.
-    let ns = m as f64 * n as f64 * k as f64 * MULTIPLY_ADD_NS;
+    let words = k.div_ceil(S::IN_WORD);
+    let ns = m as f64 * n as f64 * words as f64 * MULTIPLY_ADD_NS;
     let threads = rayon::current_num_threads();
     // As many pieces for each thread: otherwise some wait for the others.
     let each_has = (ns / (PIECE_NS * threads as f64)) as usize;
     let pieces =
         if threads == 1 || ns < SHARED_NS { 1 } else { threads * each_has.clamp(1, PIECES) };
-    let p = Product::new(isa, a, c, start, Parts::new(k, BLOCK));
+    let p = Product::<I, S>::new(isa, a, c, start, Parts::new(words, BLOCK));
     // A small A that stays in place needs no packing before the threads begin.
-    let in_place = m * BLOCK.min(k) <= IN_PLACE && p.in_place([0, 0], 0).is_some();
+    let in_place = m * BLOCK.min(words) <= IN_PLACE && p.in_place([0, 0], 0).is_some();
     if m >= n && !in_place {
-        let packed = Panels::packed(isa, level, b);
+        let packed = Panels::packed::<I, S>(isa, level, b);
         let pieces = Parts { n: p.tiles.count, count: pieces.min(p.tiles.count) };
         each(pieces.count, |i| p.rows(pieces.get(i), &packed));
     } else {
@@ -211,11 +222,11 @@ fn each(n: usize, f: impl Fn(usize) + Sync + Send) {
     }
 }
 
-impl<'a, I: Isa> Product<'a, I> {
+impl<'a, I: Isa, S: Source> Product<'a, I, S> {
     fn new(
         isa: I,
-        a: MatRef<'a, f32>,
-        c: MatMut<'a, f32>,
+        a: MatRef<'a, S::Element>,
+        c: MatMut<'a, I::Out>,
         start: Start<'a, f32>,
         blocks: Parts,
     ) -> Self {
@@ -227,7 +238,8 @@ impl<'a, I: Isa> Product<'a, I> {
     /// Beginning and length of a block of A's columns; none is left where A ends before it.
     fn block(&self, i: usize) -> Option<[usize; 2]> {
         let [from, len] = self.blocks.get(i);
-        (from < self.a.cols).then(|| [from, len.min(self.a.cols - from)])
+        let words = self.a.cols.div_ceil(S::IN_WORD);
+        (from < words).then(|| [from, len.min(words - from)])
     }
 
     /// Elements of a packed tile of A.
@@ -237,7 +249,7 @@ impl<'a, I: Isa> Product<'a, I> {
 
     /// A tile of A in place, if tiles can read it so.
     fn in_place(&self, [from, _]: [usize; 2], i: usize) -> Option<Left<'a>> {
-        let &MatRef { data, row_stride, col_stride, .. } = &self.a;
+        let MatRef { data, row_stride, col_stride, .. } = S::words(self.a)?;
         let fits = (col_stride == 1 && !row_stride.is_multiple_of(ROW_CONFLICT))
             || (row_stride == 1 && !col_stride.is_multiple_of(COLUMN_CONFLICT));
         let first = self.tiles.get(i)[0] * row_stride + from * col_stride;
@@ -247,7 +259,7 @@ impl<'a, I: Isa> Product<'a, I> {
     /// Tiles `first..first + count` of A, each in `len` elements of `out`.
     fn pack(&self, range: [usize; 2], [first, count]: [usize; 2], out: &mut [f32]) {
         for (i, out) in (first..first + count).zip(out.chunks_exact_mut(self.tile_len())) {
-            pack_a::<I>(self.a, self.tiles.get(i), range, out);
+            S::pack_a::<I>(self.a, self.tiles.get(i), elements::<S>(range, self.a.cols), out);
         }
     }
 
@@ -301,7 +313,7 @@ impl<'a, I: Isa> Product<'a, I> {
     }
 
     /// Computes some panels of columns, all rows.
-    fn columns(&self, [first, count]: [usize; 2], a: Option<&Buffer>, b: MatRef<'_, f32>) {
+    fn columns(&self, [first, count]: [usize; 2], a: Option<&Buffer>, b: MatRef<'_, S::Element>) {
         let mut buf = scratch(self.blocks.get(0)[1] * I::WIDTH);
         let out = floats(&mut buf);
         let a = a.map(|a| a.as_slice::<f32>().expect("packed as f32"));
@@ -309,7 +321,7 @@ impl<'a, I: Isa> Product<'a, I> {
             let range = self.blocks.get(block);
             let a = a.map(|a| &a[block * self.tiles.count * self.tile_len()..]);
             for j in first..first + count {
-                pack_b::<I>(b, panel::<I>(j, self.n), range, out);
+                S::pack_b::<I>(b, panel::<I>(j, self.n), elements::<S>(range, b.rows), out);
                 for i in 0..self.tiles.count {
                     let left = match a {
                         Some(a) => self.packed(a, 0, i),
@@ -332,7 +344,7 @@ impl<'a, I: Isa> Product<'a, I> {
             a_strides: a.strides,
             b: b.as_ptr(),
             k,
-            c: self.c.at(row, col),
+            c: self.c.at(row, col).cast(),
             c_stride: self.c.stride,
             rows,
             cols,

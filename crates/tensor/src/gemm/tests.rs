@@ -96,6 +96,29 @@ fn check([m, k, n]: [usize; 3], [la, lb]: [Layout; 2]) {
     }
 }
 
+/// The same for a 16-bit type, which holds small integers exactly.
+fn check_short<T: short::Short + gradus_core::FloatElement>(
+    [m, k, n]: [usize; 3],
+    [la, lb]: [Layout; 2],
+) {
+    let what = format!("{m}x{k}x{n}, {la:?} and {lb:?}, {:?}, {}", simd::level(), T::DTYPE);
+    let (a, b) = (integers(la.len(m, k), 1), integers(lb.len(k, n), 2));
+    let gap = 2;
+    let (c, bias) = (singles(&integers(m * (n + gap), 3)), singles(&integers(n, 4)));
+    let of = |x: &[f64]| x.iter().map(|&x| T::from_f64(x)).collect::<Vec<T>>();
+    let (short_a, short_b) = (of(&a), of(&b));
+    let (a32, b32) = (singles(&a), singles(&b));
+    for start in [Start::Zero, Start::Current, Start::Bias(&bias[..])] {
+        let mut want = c.clone();
+        let (a, b) = (la.matrix(&a32, m, k), lb.matrix(&b32, k, n));
+        gemm(a, b, MatMut::strided(&mut want, m, n, n + gap), start);
+        let mut got = c.clone();
+        let (a, b) = (la.matrix(&short_a, m, k), lb.matrix(&short_b, k, n));
+        gemm_short(a, b, MatMut::strided(&mut got, m, n, n + gap), start);
+        assert_eq!(got, want, "{what}: {start:?}");
+    }
+}
+
 /// Runs `f` at every level of this machine.
 fn at_every_level(mut f: impl FnMut()) {
     let widest = simd::detected();
@@ -128,6 +151,70 @@ fn products_of_awkward_sizes_match_the_definition() {
             check(size, [Layout::Gaps, Layout::Gaps]);
         }
     });
+}
+
+#[test]
+fn short_products_of_awkward_sizes_match_those_in_f32() {
+    at_every_level(|| {
+        for m in [0, 1, 2, 13, 14, 27] {
+            for n in [0, 1, 3, 16, 17, 33] {
+                for k in [0, 1, 2, 7, 16, 33, 66] {
+                    for la in LAYOUTS {
+                        for lb in LAYOUTS {
+                            check_short::<bf16>([m, k, n], [la, lb]);
+                        }
+                    }
+                }
+            }
+        }
+        for size in
+            [[3, 1025, 5], [40, 1027, 37], [1, 2100, 1], [70, 3, 1], [1, 3, 70], [61, 64, 600]]
+        {
+            for layout in [Layout::Rows, Layout::Columns, Layout::Gaps] {
+                check_short::<bf16>(size, [layout; 2]);
+                check_short::<f16>(size, [layout; 2]);
+            }
+        }
+    });
+}
+
+/// Against sums in f64 of the same factors: an error of at most a few last places of f32 for each addition.
+#[test]
+fn short_products_of_fractions_are_as_good_as_f32() {
+    let (m, k, n) = (50, 700, 45);
+    let of = |x: Vec<f32>| x.into_iter().map(bf16::from_f32).collect::<Vec<_>>();
+    let (a, b) = (of(fractions(m * k, 1)), of(fractions(k * n, 2)));
+    at_every_level(|| {
+        let mut c = vec![0f32; m * n];
+        let (left, right) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
+        gemm_short(left, right, MatMut::new(&mut c, m, n), Start::Zero);
+        for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+            let want: f64 = (0..k).map(|l| a[i * k + l].to_f64() * b[l * n + j].to_f64()).sum();
+            let got = f64::from(c[i * n + j]);
+            assert!((got - want).abs() < 1e-5, "{got} {want} at {:?}", simd::level());
+        }
+    });
+}
+
+#[test]
+fn short_products_are_the_same_for_any_number_of_threads_and_keep_what_is_not_finite() {
+    let (m, k, n) = (401, 301, 211);
+    let of = |x: Vec<f32>| x.into_iter().map(bf16::from_f32).collect::<Vec<_>>();
+    let (mut a, b) = (of(fractions(m * k, 1)), of(fractions(k * n, 2)));
+    (a[k], a[2 * k + 300]) = (bf16::NAN, bf16::INFINITY);
+    let product = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut c = vec![0f32; m * n];
+        let (a, b) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
+        pool.install(|| gemm_short(a, b, MatMut::new(&mut c, m, n), Start::Zero));
+        c.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+    };
+    let want = product(1);
+    assert!(product(2) == want && product(5) == want);
+    let row = |i: usize| want[i * n..(i + 1) * n].iter().map(|&x| f32::from_bits(x));
+    assert!(
+        row(0).all(f32::is_finite) && row(1).all(f32::is_nan) && row(2).all(|x| !x.is_finite())
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub(super) struct Tile {
     pub b: *const f32,
     /// Inner size.
     pub k: usize,
+    /// Elements of the kind that the [`Isa`] writes.
     pub c: *mut f32,
     /// Elements between the rows of C.
     pub c_stride: usize,
@@ -56,6 +57,8 @@ pub(super) trait Isa: Copy + Send + Sync {
     const WIDTH: usize;
     /// Elements of a vector.
     const VECTOR: usize;
+    /// Elements of C.
+    type Out: Copy;
 
     /// Computes a tile.
     ///
@@ -101,6 +104,7 @@ impl Isa for Portable {
     const ROWS: usize = 4;
     const WIDTH: usize = 16;
     const VECTOR: usize = 1;
+    type Out = f32;
 
     #[inline]
     unsafe fn tile(self, t: &Tile) {
@@ -122,19 +126,42 @@ impl Isa for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512};
+pub(super) use x86::{Avx2, Avx512, Avx512Bf16, Avx512Bf16Narrow};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{
-        __m256i, __m512, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_maskstore_ps,
-        _mm256_set1_ps, _mm256_setzero_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+    use std::{
+        arch::x86_64::{
+            __m256i, __m512, __m512bh, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps,
+            _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mask_storeu_epi16,
+            _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_set1_ps, _mm256_setzero_ps,
+            _mm512_add_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+            _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+            _mm512_storeu_ps,
+        },
+        mem::transmute,
     };
 
+    use gradus_core::bf16;
+
     use super::{Isa, Tile, TileStart};
+
+    type Code = unsafe fn(&Tile);
+
+    /// The code for tiles of 1 to 13 rows that are as wide as this one and whose A lies as its does.
+    macro_rules! codes {
+        ($code:ident, $tile:expr) => {
+            match ($tile.cols > 16, $tile.a_strides[0] == 1) {
+                (true, true) => codes!($code, 2, false: 1 2 3 4 5 6 7 8 9 10 11 12 13),
+                (true, false) => codes!($code, 2, true: 1 2 3 4 5 6 7 8 9 10 11 12 13),
+                (false, true) => codes!($code, 1, false: 1 2 3 4 5 6 7 8 9 10 11 12 13),
+                (false, false) => codes!($code, 1, true: 1 2 3 4 5 6 7 8 9 10 11 12 13),
+            }
+        };
+        ($code:ident, $vectors:literal, $along:literal: $($rows:literal)*) => {
+            const { &[$($code::<$rows, $vectors, $along> as Code),*] }
+        };
+    }
 
     /// Tiles of 13 x 32: 26 sums in 32 registers, so that a load of B serves 13 multiply-adds. (With 14 rows read in
     /// place the compiler runs out of registers.)
@@ -145,96 +172,183 @@ mod x86 {
         const ROWS: usize = 13;
         const WIDTH: usize = 32;
         const VECTOR: usize = 16;
+        type Out = f32;
 
         #[inline]
         unsafe fn tile(self, t: &Tile) {
-            type Code = unsafe fn(&Tile);
-            macro_rules! codes {
-                ($vectors:literal, $along:literal: $($rows:literal)*) => {
-                    const { &[$(wide::<$rows, $vectors, $along> as Code),*] }
-                };
-            }
-            let codes: &[Code; 13] = match (t.cols > 16, t.a_strides[0] == 1) {
-                (true, true) => codes!(2, false: 1 2 3 4 5 6 7 8 9 10 11 12 13),
-                (true, false) => codes!(2, true: 1 2 3 4 5 6 7 8 9 10 11 12 13),
-                (false, true) => codes!(1, false: 1 2 3 4 5 6 7 8 9 10 11 12 13),
-                (false, false) => codes!(1, true: 1 2 3 4 5 6 7 8 9 10 11 12 13),
-            };
             // SAFETY: the caller vouches for all of it.
-            unsafe { codes[t.rows - 1](t) }
+            unsafe { codes!(wide, t)[t.rows - 1](t) }
         }
     }
 
-    /// `R` rows of `V` vectors. Rows of A are dense if `ALONG`, its columns otherwise.
-    ///
+    /// The same tiles for words of two bf16.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512Bf16;
+
+    impl Isa for Avx512Bf16 {
+        const ROWS: usize = Avx512::ROWS;
+        const WIDTH: usize = Avx512::WIDTH;
+        const VECTOR: usize = Avx512::VECTOR;
+        type Out = f32;
+
+        #[inline]
+        unsafe fn tile(self, t: &Tile) {
+            // SAFETY: the caller vouches for all of it.
+            unsafe { codes!(wide_pairs, t)[t.rows - 1](t) }
+        }
+    }
+
+    /// The same, with a C of bf16, which is never what sums are added to.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512Bf16Narrow;
+
+    impl Isa for Avx512Bf16Narrow {
+        const ROWS: usize = Avx512::ROWS;
+        const WIDTH: usize = Avx512::WIDTH;
+        const VECTOR: usize = Avx512::VECTOR;
+        type Out = bf16;
+
+        #[inline]
+        unsafe fn tile(self, t: &Tile) {
+            // SAFETY: the caller vouches for all of it.
+            unsafe { codes!(wide_narrow, t)[t.rows - 1](t) }
+        }
+    }
+
+    /// The code of a tile in vectors of 16 words, for one kind of multiply-add and of C.
+    macro_rules! wide {
+        ($name:ident, $features:literal, $multiply_add:ident, $out:ty, $load:ident, $store:ident) => {
+            /// `R` rows of `V` vectors. Rows of A are dense if `ALONG`, its columns otherwise.
+            ///
+            /// # Safety
+            /// As [`Isa::tile`], with `R` rows and at most `16 * V` columns.
+            #[target_feature(enable = $features)]
+            unsafe fn $name<const R: usize, const V: usize, const ALONG: bool>(t: &Tile) {
+                // SAFETY: the caller vouches for the sizes of the operands and for C.
+                unsafe {
+                    let c: *mut $out = t.c.cast();
+                    for r in 0..R {
+                        for v in 0..V {
+                            _mm_prefetch::<_MM_HINT_T0>(c.add(r * t.c_stride + 16 * v).cast());
+                        }
+                    }
+                    let mut acc = [[_mm512_setzero_ps(); V]; R];
+                    let ([row_stride, step], mut b) = (t.a_strides, t.b);
+                    // A pointer for every three rows: the two behind each are one and two strides away, which an address can say.
+                    let mut a = [t.a; 5];
+                    if ALONG {
+                        for (i, a) in a.iter_mut().enumerate() {
+                            *a = t.a.wrapping_add(3 * i * row_stride);
+                        }
+                    }
+                    for _ in 0..t.k {
+                        let mut row = [_mm512_setzero_ps(); V];
+                        for (v, x) in row.iter_mut().enumerate() {
+                            *x = _mm512_loadu_ps(b.add(16 * v));
+                        }
+                        for (r, acc) in acc.iter_mut().enumerate() {
+                            let x = if ALONG {
+                                *a[r / 3].add(r % 3 * row_stride)
+                            } else {
+                                *a[0].add(r)
+                            };
+                            let x = _mm512_set1_ps(x);
+                            for (acc, &b) in acc.iter_mut().zip(&row) {
+                                *acc = $multiply_add(x, b, *acc);
+                            }
+                        }
+                        if ALONG {
+                            a = a.map(|a| a.wrapping_add(1));
+                        } else {
+                            a[0] = a[0].wrapping_add(step);
+                        }
+                        b = b.add(Avx512::WIDTH);
+                    }
+                    // Columns of the last vector.
+                    let last = ALL >> (16 * V - t.cols);
+                    for (r, acc) in acc.iter().enumerate() {
+                        for (v, &sum) in acc.iter().enumerate() {
+                            let c = c.add(r * t.c_stride + 16 * v);
+                            let lanes = if v + 1 == V { last } else { ALL };
+                            let sum = match t.start {
+                                TileStart::Zero => sum,
+                                TileStart::Current => _mm512_add_ps($load(lanes, c), sum),
+                                TileStart::Bias(bias) => {
+                                    _mm512_add_ps(load(lanes, bias.add(16 * v)), sum)
+                                }
+                            };
+                            $store(c, lanes, sum);
+                        }
+                    }
+                }
+            }
+        };
+    }
+    wide!(wide, "avx512f", _mm512_fmadd_ps, f32, load, store);
+    wide!(wide_pairs, "avx512f,avx512bf16", add_products, f32, load, store);
+    wide!(
+        wide_narrow,
+        "avx512f,avx512bw,avx512vl,avx512bf16",
+        add_products,
+        bf16,
+        load_nothing,
+        store_rounded
+    );
+
     /// # Safety
-    /// As [`Isa::tile`], with `R` rows and at most `16 * V` columns.
+    /// The lanes of the mask are readable.
+    #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn wide<const R: usize, const V: usize, const ALONG: bool>(t: &Tile) {
-        // SAFETY: the caller vouches for the sizes of the operands and for C.
+    unsafe fn load(lanes: __mmask16, c: *const f32) -> __m512 {
+        // SAFETY: the caller vouches for the lanes.
+        unsafe { if lanes == ALL { _mm512_loadu_ps(c) } else { _mm512_maskz_loadu_ps(lanes, c) } }
+    }
+
+    /// # Safety
+    /// The lanes of the mask are writable.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store(c: *mut f32, lanes: __mmask16, sum: __m512) {
+        // SAFETY: the caller vouches for the lanes.
         unsafe {
-            for r in 0..R {
-                for v in 0..V {
-                    _mm_prefetch::<_MM_HINT_T0>(t.c.add(r * t.c_stride + 16 * v).cast());
-                }
-            }
-            let mut acc = [[_mm512_setzero_ps(); V]; R];
-            let ([row_stride, step], mut b) = (t.a_strides, t.b);
-            // A pointer for every three rows: the two behind each are one and two strides away, which an address can say.
-            let mut a = [t.a; 5];
-            if ALONG {
-                for (i, a) in a.iter_mut().enumerate() {
-                    *a = t.a.wrapping_add(3 * i * row_stride);
-                }
-            }
-            for _ in 0..t.k {
-                let mut row = [_mm512_setzero_ps(); V];
-                for (v, x) in row.iter_mut().enumerate() {
-                    *x = _mm512_loadu_ps(b.add(16 * v));
-                }
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let x = if ALONG { *a[r / 3].add(r % 3 * row_stride) } else { *a[0].add(r) };
-                    let x = _mm512_set1_ps(x);
-                    for (acc, &b) in acc.iter_mut().zip(&row) {
-                        *acc = _mm512_fmadd_ps(x, b, *acc);
-                    }
-                }
-                if ALONG {
-                    a = a.map(|a| a.wrapping_add(1));
-                } else {
-                    a[0] = a[0].wrapping_add(step);
-                }
-                b = b.add(Avx512::WIDTH);
-            }
-            // Columns of the last vector.
-            let last: __mmask16 = 0xFFFF >> (16 * V - t.cols);
-            for (r, acc) in acc.iter().enumerate() {
-                for (v, &sum) in acc.iter().enumerate() {
-                    let c = t.c.add(r * t.c_stride + 16 * v);
-                    if v + 1 == V && last != 0xFFFF {
-                        let sum = match t.start {
-                            TileStart::Zero => sum,
-                            TileStart::Current => {
-                                _mm512_add_ps(_mm512_maskz_loadu_ps(last, c), sum)
-                            }
-                            TileStart::Bias(bias) => {
-                                _mm512_add_ps(_mm512_maskz_loadu_ps(last, bias.add(16 * v)), sum)
-                            }
-                        };
-                        _mm512_mask_storeu_ps(c, last, sum);
-                    } else {
-                        let sum: __m512 = match t.start {
-                            TileStart::Zero => sum,
-                            TileStart::Current => _mm512_add_ps(_mm512_loadu_ps(c), sum),
-                            TileStart::Bias(bias) => {
-                                _mm512_add_ps(_mm512_loadu_ps(bias.add(16 * v)), sum)
-                            }
-                        };
-                        _mm512_storeu_ps(c, sum);
-                    }
-                }
+            if lanes == ALL {
+                _mm512_storeu_ps(c, sum);
+            } else {
+                _mm512_mask_storeu_ps(c, lanes, sum);
             }
         }
+    }
+
+    /// A short C is not added to.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_nothing(_: __mmask16, _: *const bf16) -> __m512 {
+        unreachable!("sums are rounded once, at the end");
+    }
+
+    /// Rounded to nearest even; subnormal sums become 0.
+    ///
+    /// # Safety
+    /// The lanes of the mask are writable.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    unsafe fn store_rounded(c: *mut bf16, lanes: __mmask16, sum: __m512) {
+        // SAFETY: 256 bits without a meaning of their own; the caller vouches for the lanes.
+        unsafe {
+            let short: __m256i = transmute(_mm512_cvtneps_pbh(sum));
+            _mm256_mask_storeu_epi16(c.cast(), lanes, short);
+        }
+    }
+
+    const ALL: __mmask16 = 0xFFFF;
+
+    /// `acc` and the two products of each word's elements.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn add_products(x: __m512, y: __m512, acc: __m512) -> __m512 {
+        // SAFETY: both are 512 bits without a meaning of their own.
+        let [x, y]: [__m512bh; 2] = unsafe { [transmute(x), transmute(y)] };
+        _mm512_dpbf16_ps(acc, x, y)
     }
 
     /// Tiles of 6 x 16: 12 sums in 16 registers.
@@ -245,6 +359,7 @@ mod x86 {
         const ROWS: usize = 6;
         const WIDTH: usize = 16;
         const VECTOR: usize = 8;
+        type Out = f32;
 
         #[inline]
         unsafe fn tile(self, t: &Tile) {
