@@ -1,7 +1,7 @@
 //! Formats that are shorter than f32.
 
 use gradus_core::RngStream;
-use gradus_kernel::convert::{self, Bf16, E4m3, E5m2, F16, Overflow};
+use gradus_kernel::convert::{self, Bf16, Code, E4m3, E5m2, F16, Overflow};
 
 /// A floating-point format of 16 or 8 bits.
 ///
@@ -52,13 +52,13 @@ impl Format {
     /// The nearest number of the format, ties to even: its code, in the low bits.
     #[must_use]
     pub fn encode(self, x: f32, overflow: Overflow) -> u16 {
-        with_format!(self, F => u16::from(convert::encode::<F>(x, overflow)))
+        with_format!(self, F => convert::encode::<F>(x, overflow).to_bits() as u16)
     }
 
     /// The number that a code stands for; bits that the format does not have are ignored.
     #[must_use]
     pub fn decode(self, code: u16) -> f32 {
-        with_format!(self, F => convert::decode::<F>(code as <F as convert::Format>::Code))
+        with_format!(self, F => convert::decode::<F>(Code::from_bits(code.into())))
     }
 
     /// Rounds every element to the format and back: what a value is after a trip through it.

@@ -185,7 +185,7 @@ impl Policy {
     /// The type that an operation in this module casts its floating-point inputs to; `None` if they stay as they are.
     #[must_use]
     pub fn cast(&self, module: &str, op: &str, inputs: &[DType]) -> Option<DType> {
-        if inputs.iter().any(|&d| d == DType::F64) {
+        if inputs.contains(&DType::F64) {
             return None;
         }
         let floats = || inputs.iter().copied().filter(|d| d.is_float());

@@ -86,7 +86,10 @@ pub(super) fn pairs(
     out_stride: usize,
 ) {
     let whole = k / 2;
-    if lanes == 0 || whole == 0 || (strides[0] != 1 && (strides[1] != 1 || strides[0] % 2 != 0)) {
+    if lanes == 0
+        || whole == 0
+        || (strides[0] != 1 && (strides[1] != 1 || !strides[0].is_multiple_of(2)))
+    {
         one_by_one(source, strides, lanes, [0, k], out, out_stride);
     } else if strides[0] == 1 {
         wide::interleave(source, strides[1], lanes, whole, out, out_stride);

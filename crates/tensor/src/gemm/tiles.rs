@@ -132,12 +132,12 @@ pub(super) use x86::{Avx2, Avx512, Avx512Bf16, Avx512Bf16Narrow};
 mod x86 {
     use std::{
         arch::x86_64::{
-            __m256i, __m512, __m512bh, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps,
-            _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mask_storeu_epi16,
-            _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_set1_ps, _mm256_setzero_ps,
-            _mm512_add_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-            _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-            _mm512_storeu_ps,
+            __m256bh, __m256i, __m512, __m512bh, __mmask16, _MM_HINT_T0, _mm_prefetch,
+            _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+            _mm256_mask_storeu_epi16, _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_set1_ps,
+            _mm256_setzero_ps, _mm512_add_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
+            _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+            _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
         },
         mem::transmute,
     };
@@ -335,7 +335,7 @@ mod x86 {
     unsafe fn store_rounded(c: *mut bf16, lanes: __mmask16, sum: __m512) {
         // SAFETY: 256 bits without a meaning of their own; the caller vouches for the lanes.
         unsafe {
-            let short: __m256i = transmute(_mm512_cvtneps_pbh(sum));
+            let short = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sum));
             _mm256_mask_storeu_epi16(c.cast(), lanes, short);
         }
     }
@@ -347,7 +347,7 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bf16")]
     fn add_products(x: __m512, y: __m512, acc: __m512) -> __m512 {
         // SAFETY: both are 512 bits without a meaning of their own.
-        let [x, y]: [__m512bh; 2] = unsafe { [transmute(x), transmute(y)] };
+        let [x, y] = unsafe { [x, y].map(|x| transmute::<__m512, __m512bh>(x)) };
         _mm512_dpbf16_ps(acc, x, y)
     }
 
