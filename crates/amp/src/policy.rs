@@ -162,6 +162,12 @@ impl Policy {
         self.reduction
     }
 
+    /// Whether everything is f32: then types are the caller's affair.
+    fn is_full(&self) -> bool {
+        let types = [self.parameter, self.compute, self.output, self.reduction];
+        types.iter().chain(self.modules.iter().map(|(_, d)| d)).all(|&d| d == DType::F32)
+    }
+
     /// The class of an operation. What the table does not have, an operation of one's own, keeps its types.
     #[must_use]
     pub fn class(&self, op: &str) -> OpClass {
@@ -185,25 +191,15 @@ impl Policy {
     /// The type that an operation in this module casts its floating-point inputs to; `None` if they stay as they are.
     #[must_use]
     pub fn cast(&self, module: &str, op: &str, inputs: &[DType]) -> Option<DType> {
-        if inputs.contains(&DType::F64) {
+        if inputs.contains(&DType::F64) || self.is_full() {
             return None;
         }
         let floats = || inputs.iter().copied().filter(|d| d.is_float());
         let to = match self.class(op) {
-            OpClass::Lower => {
-                let compute = self.compute_in(module);
-                // Without a policy types are the caller's affair; a module that is left out widens what comes in.
-                if self.compute == DType::F32 && compute == DType::F32 {
-                    return None;
-                }
-                compute
-            }
-            OpClass::Reduction => {
-                if floats().all(|d| d == DType::F32) || self.compute == DType::F32 {
-                    return None;
-                }
-                self.reduction
-            }
+            OpClass::Lower => self.compute_in(module),
+            // What is f32 already is not narrowed for a loss.
+            OpClass::Reduction if floats().all(|d| d == DType::F32) => return None,
+            OpClass::Reduction => self.reduction,
             OpClass::Widest => widest(floats())?,
             OpClass::Keep => return None,
         };
@@ -321,7 +317,14 @@ mod tests {
         ] {
             assert_eq!(policy.cast("", op, inputs), want, "{op} {inputs:?}");
         }
-        assert_eq!(Policy::full().cast("", "matmul", &[F32, BF16]), None);
+        for op in ["matmul", "concat", "cross_entropy"] {
+            assert_eq!(Policy::full().cast("", op, &[F32, BF16]), None);
+        }
+        // Stored in 16 bits, computed in f32.
+        let stored = Policy::full().with_parameter(BF16).unwrap();
+        for op in ["matmul", "cross_entropy"] {
+            assert_eq!(stored.cast("", op, &[BF16, BF16]), Some(F32));
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ kernel! {
     fn piece['a, T: FloatElement]['a, T](x: &'a mut [T], by: f32) -> usize {
         let wide = size_of::<T>() > size_of::<f32>();
         let mut total = 0;
-        // Counters as wide as the elements fill the same vectors.
+        // A counter of 32 bits fills the same vectors as f32, and a chunk cannot overflow it.
         for x in x.chunks_mut(1 << 12) {
             let mut bad = 0u32;
             for x in x {

@@ -10,9 +10,9 @@ mod single;
 mod source;
 mod tiles;
 
-use gradus_core::{DType, Element, bf16, f16};
+use gradus_core::{Element, bf16, f16};
 
-use crate::Real;
+use crate::{Real, short::Short};
 
 /// A matrix to read: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +170,7 @@ pub fn gemm<T: Real>(
     if a.cols == 0 {
         return c.begin(start);
     }
-    if let (Some(a), Some(b), Some(c)) = (a.as_f32(), b.as_f32(), c.as_f32()) {
+    if let (Some(a), Some(b), Some(c)) = (a.cast(), b.cast(), c.cast()) {
         single::product(a, b, c, start.as_f32());
     } else {
         double::product(a, b, c, start);
@@ -265,6 +265,7 @@ macro_rules! short_factor {
                 start: Start<'_, f32>,
             ) {
                 check_sizes(&a, &b, &c, start);
+                assert!(start != Start::Current, "gemm_narrow: C would be rounded twice");
                 if c.rows == 0 || c.cols == 0 {
                     return;
                 }
@@ -281,7 +282,7 @@ short_factor!(bf16);
 
 /// As [`gemm`], of 16-bit operands with sums in f32.
 #[track_caller]
-fn gemm_short<T: short::Short>(
+fn gemm_short<T: Short>(
     a: MatRef<'_, T>,
     b: MatRef<'_, T>,
     mut c: MatMut<'_, f32>,
@@ -309,7 +310,7 @@ pub(crate) enum Packed<'a, T> {
 impl<'a, T: Real> Packed<'a, T> {
     /// Packs B, by several threads if there is enough of it.
     pub(crate) fn new(b: MatRef<'a, T>) -> Self {
-        match b.as_f32() {
+        match b.cast() {
             Some(b) if b.rows > 0 && b.cols > 0 => Self::Single(single::Panels::new(b)),
             _ => Self::Plain(b),
         }
@@ -336,32 +337,34 @@ pub(crate) fn gemm_packed<T: Real>(
             if a.cols == 0 {
                 return c.begin(start);
             }
-            let a = a.as_f32().expect("B is f32");
-            single::product_packed(a, b, c.as_f32().expect("B is f32"), start.as_f32());
+            let a = a.cast().expect("B is f32");
+            single::product_packed(a, b, c.cast().expect("B is f32"), start.as_f32());
         }
     }
 }
 
-/// The slice as what it is, if that is f32.
-fn as_f32<T: Real>(x: &[T]) -> Option<&[f32]> {
-    // SAFETY: T is f32.
-    (T::DTYPE == DType::F32)
+/// The slice as what it is, if that is a slice of `U`.
+fn cast<T: Element, U: Element>(x: &[T]) -> Option<&[U]> {
+    // SAFETY: the names of the types are equal only if the types are.
+    (T::DTYPE == U::DTYPE)
         .then(|| unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), x.len()) })
 }
 
-impl<'a, T: Real> MatRef<'a, T> {
-    fn as_f32(self) -> Option<MatRef<'a, f32>> {
+impl<'a, T: Element> MatRef<'a, T> {
+    /// As [`cast`].
+    fn cast<U: Element>(self) -> Option<MatRef<'a, U>> {
         let Self { data, rows, cols, row_stride, col_stride } = self;
-        Some(MatRef { data: as_f32(data)?, rows, cols, row_stride, col_stride })
+        Some(MatRef { data: cast(data)?, rows, cols, row_stride, col_stride })
     }
 }
 
-impl<T: Real> MatMut<'_, T> {
-    fn as_f32(&mut self) -> Option<MatMut<'_, f32>> {
+impl<T: Element> MatMut<'_, T> {
+    /// As [`cast`].
+    fn cast<U: Element>(&mut self) -> Option<MatMut<'_, U>> {
         let &mut Self { ref mut data, rows, cols, row_stride } = self;
         let (ptr, len) = (data.as_mut_ptr(), data.len());
-        // SAFETY: T is f32, and the slice stays borrowed.
-        let data = (T::DTYPE == DType::F32)
+        // SAFETY: as in `cast`, and the slice stays borrowed.
+        let data = (T::DTYPE == U::DTYPE)
             .then(|| unsafe { std::slice::from_raw_parts_mut(ptr.cast(), len) })?;
         Some(MatMut { data, rows, cols, row_stride })
     }
@@ -382,7 +385,7 @@ impl<'a, T: Real> Start<'a, T> {
         match self {
             Self::Zero => Start::Zero,
             Self::Current => Start::Current,
-            Self::Bias(bias) => Start::Bias(as_f32(bias).expect("the operands are f32")),
+            Self::Bias(bias) => Start::Bias(cast(bias).expect("the operands are f32")),
         }
     }
 }

@@ -15,6 +15,7 @@ mod real;
 mod recurrent;
 mod reduce;
 mod shape;
+mod short;
 mod softmax;
 mod tensor;
 mod view;

@@ -284,13 +284,15 @@ mod tests {
             }
             let (x, w) = (fractions(&[9, 50], 1.1), fractions(&[40, 50], 1.3));
             let (x, w) = (x.to_dtype(dtype), w.to_dtype(dtype));
-            let [short, wide] = [dtype, DType::F32].map(|d| x.linear(&w, Some(&bias.to_dtype(d))));
-            assert_eq!((short.dtype(), wide.dtype()), (dtype, dtype));
-            let want = x.matmul_wide(&w.transpose(0, 1)).add(&bias.to_dtype(DType::F32));
-            for (got, want) in
-                wide.to_dtype(DType::F64).to_vec::<f64>().iter().zip(want.to_vec::<f32>())
-            {
-                assert!((got - f64::from(want)).abs() < 0.02, "{dtype}: {got} {want}");
+            // The bias is added to the whole sum, in f32, and the result is rounded once.
+            for of_bias in [dtype, DType::F32] {
+                let bias = bias.to_dtype(of_bias);
+                let y = x.linear(&w, Some(&bias));
+                let sums = x.matmul_wide(&w.transpose(0, 1));
+                let want = sums.add(&bias.to_dtype(DType::F32)).to_dtype(dtype);
+                assert_eq!((y.dtype(), y.shape()), (dtype, want.shape()));
+                let values = |t: &Tensor| t.to_dtype(DType::F64).to_vec::<f64>();
+                assert_eq!(values(&y), values(&want), "{dtype}, bias {of_bias}");
             }
         }
     }

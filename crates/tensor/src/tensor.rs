@@ -3,14 +3,16 @@
 use std::{fmt, sync::Arc};
 
 use gradus_core::{DType, Element, FloatElement, bf16, f16};
-use gradus_kernel::convert::{self, Bf16, F16, Overflow};
-use half::slice::HalfFloatSliceExt;
 
 use crate::{
     buffer::Buffer,
     par,
     shape::{Dims, Strides, is_row_major, numel, row_major, walk_rows},
+    short::Short,
 };
+
+/// Nanoseconds that an element takes in a conversion that is vector code.
+const VECTOR_NS: f64 = 0.2;
 
 /// A dense n-dimensional array.
 ///
@@ -291,18 +293,10 @@ impl Tensor {
             }};
         }
         match (self.dtype(), dtype) {
-            (DType::F32, DType::F16) => self.convert(|x, out: &mut [f16]| {
-                convert::narrow::<F16>(x, out.reinterpret_cast_mut(), Overflow::Infinite);
-            }),
-            (DType::F32, DType::BF16) => self.convert(|x, out: &mut [bf16]| {
-                convert::narrow::<Bf16>(x, out.reinterpret_cast_mut(), Overflow::Infinite);
-            }),
-            (DType::F16, DType::F32) => self.convert(|x: &[f16], out| {
-                convert::widen::<F16>(x.reinterpret_cast(), out);
-            }),
-            (DType::BF16, DType::F32) => self.convert(|x: &[bf16], out| {
-                convert::widen::<Bf16>(x.reinterpret_cast(), out);
-            }),
+            (DType::F32, DType::F16) => self.convert(VECTOR_NS, f16::narrow),
+            (DType::F32, DType::BF16) => self.convert(VECTOR_NS, bf16::narrow),
+            (DType::F16, DType::F32) => self.convert(VECTOR_NS, f16::widen),
+            (DType::BF16, DType::F32) => self.convert(VECTOR_NS, bf16::widen),
             (DType::F32, _) => from!(f32, f64::from),
             (DType::F64, _) => from!(f64, |x| x),
             (DType::F16, _) => from!(f16, FloatElement::to_f64),
@@ -313,19 +307,15 @@ impl Tensor {
     }
 
     fn cast<S: Element, T: Element>(&self, f: impl Fn(S) -> T + Sync + Send) -> Self {
-        self.convert_at(1.0, |x: &[S], out| {
+        self.convert(1.0, |x: &[S], out| {
             for (o, &x) in out.iter_mut().zip(x) {
                 *o = f(x);
             }
         })
     }
 
-    /// As vector code: `f` converts slices of one length.
-    fn convert<S: Element, T: Element>(&self, f: impl Fn(&[S], &mut [T]) + Sync + Send) -> Self {
-        self.convert_at(0.2, f)
-    }
-
-    fn convert_at<S: Element, T: Element>(
+    /// `f` converts slices of one length, in `ns` nanoseconds an element.
+    fn convert<S: Element, T: Element>(
         &self,
         ns: f64,
         f: impl Fn(&[S], &mut [T]) + Sync + Send,

@@ -44,7 +44,7 @@ pub(super) fn pack_b<I: Isa>(
         return copy(source, [b.row_stride, b.col_stride], [k, cols], out, I::WIDTH);
     }
     if b.col_stride == 1 {
-        return wide::copy_pairs(source, b.row_stride, cols, k, out);
+        return wide::copy_panel(source, b.row_stride, cols, k, out);
     }
     for j in (0..I::WIDTH).step_by(16) {
         let (source, out) = (&source[(j * b.col_stride).min(source.len())..], &mut out[j..]);
@@ -152,7 +152,7 @@ pub(super) mod wide {
     ///
     /// # Panics
     /// As [`copy`].
-    pub(super) fn copy_pairs(
+    pub(super) fn copy_panel(
         source: &[f32],
         stride: usize,
         cols: usize,
@@ -164,7 +164,7 @@ pub(super) mod wide {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         unsafe {
-            x86::copy_pairs(source.as_ptr(), stride, cols, k, out.as_mut_ptr());
+            x86::copy_panel(source.as_ptr(), stride, cols, k, out.as_mut_ptr());
         }
     }
 
@@ -275,7 +275,7 @@ pub(super) mod wide {
         /// The machine has AVX-512 F; `cols <= 32` elements are readable at every multiple of `stride` below
         /// `k * stride`, and `k * 32` are writable.
         #[target_feature(enable = "avx512f")]
-        pub(super) unsafe fn copy_pairs(
+        pub(super) unsafe fn copy_panel(
             source: *const f32,
             stride: usize,
             cols: usize,

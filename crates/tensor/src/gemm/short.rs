@@ -4,113 +4,25 @@
 //! takes subnormal numbers as 0 and rounds as the machine does, so that bits depend on it in the last places.
 //! Everywhere else, and for f16, operands are widened, which is exact, and multiplied in f32.
 
-use gradus_core::{bf16, f16};
-use gradus_kernel::convert::{self, Bf16, F16, Overflow};
-use half::slice::HalfFloatSliceExt;
+#[cfg(target_arch = "x86_64")]
+use gradus_core::bf16;
+#[cfg(target_arch = "x86_64")]
+use gradus_kernel::simd::{Level, multiplies_bf16};
 
 use super::{MatMut, MatRef, Start, single};
+#[cfg(target_arch = "x86_64")]
+use super::{
+    source::Pairs,
+    tiles::{Avx512Bf16, Avx512Bf16Narrow},
+};
 use crate::{
     buffer::{Buffer, floats, scratch},
     par,
+    short::Short,
 };
 
 /// Nanoseconds that widening takes an element, roughly.
 const WIDEN_NS: f64 = 0.1;
-
-/// A 16-bit float.
-pub(super) trait Short: Copy + Send + Sync {
-    /// Its slices in f32; both are of one length.
-    fn widen(x: &[Self], out: &mut [f32]);
-    /// Rounds a slice of f32; both are of one length.
-    fn narrow(x: &[f32], out: &mut [Self]);
-    /// The product with a C of this type, if there are instructions that round sums as they store them, and if these
-    /// are complete then. Nothing is empty. Returns C if not.
-    fn multiply_narrow<'c>(
-        a: MatRef<'_, Self>,
-        b: MatRef<'_, Self>,
-        c: MatMut<'c, Self>,
-        start: Start<'_, f32>,
-    ) -> Option<MatMut<'c, Self>>;
-    /// The product by instructions for this type, if there are any; nothing is empty. Returns C if not.
-    fn multiply<'c>(
-        a: MatRef<'_, Self>,
-        b: MatRef<'_, Self>,
-        c: MatMut<'c, f32>,
-        start: Start<'_, f32>,
-    ) -> Option<MatMut<'c, f32>>;
-}
-
-impl Short for f16 {
-    fn widen(x: &[Self], out: &mut [f32]) {
-        convert::widen::<F16>(x.reinterpret_cast(), out);
-    }
-
-    fn narrow(x: &[f32], out: &mut [Self]) {
-        convert::narrow::<F16>(x, out.reinterpret_cast_mut(), Overflow::Infinite);
-    }
-
-    fn multiply_narrow<'c>(
-        _: MatRef<'_, Self>,
-        _: MatRef<'_, Self>,
-        c: MatMut<'c, Self>,
-        _: Start<'_, f32>,
-    ) -> Option<MatMut<'c, Self>> {
-        Some(c)
-    }
-
-    fn multiply<'c>(
-        _: MatRef<'_, Self>,
-        _: MatRef<'_, Self>,
-        c: MatMut<'c, f32>,
-        _: Start<'_, f32>,
-    ) -> Option<MatMut<'c, f32>> {
-        Some(c)
-    }
-}
-
-impl Short for bf16 {
-    fn widen(x: &[Self], out: &mut [f32]) {
-        convert::widen::<Bf16>(x.reinterpret_cast(), out);
-    }
-
-    fn narrow(x: &[f32], out: &mut [Self]) {
-        convert::narrow::<Bf16>(x, out.reinterpret_cast_mut(), Overflow::Infinite);
-    }
-
-    fn multiply_narrow<'c>(
-        a: MatRef<'_, Self>,
-        b: MatRef<'_, Self>,
-        c: MatMut<'c, Self>,
-        start: Start<'_, f32>,
-    ) -> Option<MatMut<'c, Self>> {
-        #[cfg(target_arch = "x86_64")]
-        if a.cols.div_ceil(2) <= single::BLOCK && gradus_kernel::simd::multiplies_bf16() {
-            use super::{source::Pairs, tiles::Avx512Bf16Narrow};
-            let level = gradus_kernel::simd::Level::Avx512;
-            single::run::<_, Pairs>(Avx512Bf16Narrow, level, a, b, c, start);
-            return None;
-        }
-        let _ = (a, b, start);
-        Some(c)
-    }
-
-    fn multiply<'c>(
-        a: MatRef<'_, Self>,
-        b: MatRef<'_, Self>,
-        c: MatMut<'c, f32>,
-        start: Start<'_, f32>,
-    ) -> Option<MatMut<'c, f32>> {
-        #[cfg(target_arch = "x86_64")]
-        if gradus_kernel::simd::multiplies_bf16() {
-            use super::{source::Pairs, tiles::Avx512Bf16};
-            let level = gradus_kernel::simd::Level::Avx512;
-            single::run::<_, Pairs>(Avx512Bf16, level, a, b, c, start);
-            return None;
-        }
-        let _ = (a, b, start);
-        Some(c)
-    }
-}
 
 /// `C = A B` added to `start`; nothing is empty.
 pub(super) fn product<T: Short>(
@@ -119,10 +31,14 @@ pub(super) fn product<T: Short>(
     c: MatMut<'_, f32>,
     start: Start<'_, f32>,
 ) {
-    if let Some(c) = T::multiply(a, b, c, start) {
-        let (wide_a, wide_b) = (widened(a), widened(b));
-        single::product(view(&wide_a, a), view(&wide_b, b), c, start);
+    #[cfg(target_arch = "x86_64")]
+    if multiplies_bf16()
+        && let (Some(a), Some(b)) = (a.cast::<bf16>(), b.cast())
+    {
+        return single::run::<_, Pairs>(Avx512Bf16, Level::Avx512, a, b, c, start);
     }
+    let (wide_a, wide_b) = (widened(a), widened(b));
+    single::product(view(&wide_a, a), view(&wide_b, b), c, start);
 }
 
 /// Fills C with what a product is added to.
@@ -137,17 +53,22 @@ pub(super) fn fill<T: Short>(c: &mut MatMut<'_, T>, start: Start<'_, f32>) {
     }
 }
 
-/// As [`product`], with sums that are rounded to a C of the same type.
+/// As [`product`], with sums that are rounded to a C of the same type, which is not added to.
 pub(super) fn product_narrow<T: Short>(
     a: MatRef<'_, T>,
     b: MatRef<'_, T>,
-    c: MatMut<'_, T>,
+    mut c: MatMut<'_, T>,
     start: Start<'_, f32>,
 ) {
-    assert!(start != Start::Current, "a short C is not added to: it would be rounded twice");
-    let Some(MatMut { data, rows, cols, row_stride }) = T::multiply_narrow(a, b, c, start) else {
-        return;
-    };
+    // Sums of one block are complete where they are stored.
+    #[cfg(target_arch = "x86_64")]
+    if multiplies_bf16()
+        && a.cols.div_ceil(2) <= single::BLOCK
+        && let (Some(a), Some(b), Some(c)) = (a.cast::<bf16>(), b.cast(), c.cast())
+    {
+        return single::run::<_, Pairs>(Avx512Bf16Narrow, Level::Avx512, a, b, c, start);
+    }
+    let MatMut { data, rows, cols, row_stride } = c;
     let stride = row_stride.max(cols);
     let mut sums = scratch(rows * cols);
     product(a, b, MatMut::new(floats(&mut sums), rows, cols), start);

@@ -21,7 +21,8 @@ use crate::{
 
 /// Longest block of the inner dimension, in words.
 pub(super) const BLOCK: usize = 512;
-/// Columns of B whose packed block stays in the second cache while rows pass by.
+/// Columns of B whose packed block rows pass by together. It is as large as a second cache of 1 MB, and part of it comes
+/// from the third; half of it would stay, but then A is packed twice as often, which costs more.
 const COLUMNS: usize = 512;
 /// So few tiles of A meet each panel of B together; of more, each alone meets all panels.
 const FEW: usize = 4;
