@@ -48,7 +48,10 @@ impl Mlp {
     }
 
     /// The same in this type.
-    fn stored(dtype: DType, seed: u64) -> std::result::Result<(Self, CandleParams), Box<dyn Error>> {
+    fn stored(
+        dtype: DType,
+        seed: u64,
+    ) -> std::result::Result<(Self, CandleParams), Box<dyn Error>> {
         let map = VarMap::new();
         let vb = VarBuilder::from_varmap(&map, dtype, &Device::Cpu);
         let model = Self {
