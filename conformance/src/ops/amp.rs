@@ -1,5 +1,7 @@
 //! The area `amp`.
 
+mod autocast;
+
 use gradus_amp::{
     AmpError, Autocast, DynamicScale, Format, LossScaler, MasterWeights, OpClass, Overflow,
     Rounding,
@@ -29,6 +31,9 @@ pub(super) const OPS: Table = &[
     ("grad_scaler", scaler),
     ("grad_unscale", unscale),
     ("autocast_policy", policy),
+    ("autocast_dtype", autocast::dtypes),
+    ("autocast_linear", autocast::linear),
+    ("autocast_mlp", autocast::mlp),
     ("master_weights_sgd", master_weights),
     ("bf16_matmul", matmul),
     ("f16_matmul", matmul),

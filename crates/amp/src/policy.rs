@@ -6,7 +6,7 @@ use alloc::{
 };
 use core::{fmt, str::FromStr};
 
-use gradus_core::DType;
+use gradus_core::{DType, Precision};
 
 use crate::{
     AmpError, Autocast, OpClass,
@@ -27,7 +27,7 @@ use crate::{
 ///
 /// ```
 /// use gradus_amp::{AmpError, OpClass, Policy};
-/// use gradus_core::DType::{BF16, F32};
+/// use gradus_core::{DType::{BF16, F32}, Precision};
 ///
 /// let policy = Policy::mixed(BF16)?.with_op("softmax", OpClass::Reduction)?.with_module("head", F32)?;
 /// assert_eq!(policy.cast("encoder.0", "linear", &[F32, F32]), Some(BF16));
@@ -187,10 +187,10 @@ impl Policy {
         let fitting = self.modules.iter().filter(|(path, _)| below(path));
         fitting.max_by_key(|(path, _)| path.len()).map_or(self.compute, |&(_, dtype)| dtype)
     }
+}
 
-    /// The type that an operation in this module casts its floating-point inputs to; `None` if they stay as they are.
-    #[must_use]
-    pub fn cast(&self, module: &str, op: &str, inputs: &[DType]) -> Option<DType> {
+impl Precision for Policy {
+    fn cast(&self, module: &str, op: &str, inputs: &[DType]) -> Option<DType> {
         if inputs.contains(&DType::F64) || self.is_full() {
             return None;
         }
@@ -200,21 +200,15 @@ impl Policy {
             // What is f32 already is not narrowed for a loss.
             OpClass::Reduction if floats().all(|d| d == DType::F32) => return None,
             OpClass::Reduction => self.reduction,
-            OpClass::Widest => widest(floats())?,
+            OpClass::Widest => floats().reduce(DType::promote)?,
             OpClass::Keep => return None,
         };
         floats().any(|d| d != to).then_some(to)
     }
-}
 
-/// The type that holds all of these.
-fn widest(dtypes: impl Iterator<Item = DType>) -> Option<DType> {
-    dtypes.reduce(|a, b| match (a, b) {
-        (a, b) if a == b => a,
-        // Neither of f16 and bf16 holds the other.
-        (DType::F64, _) | (_, DType::F64) => DType::F64,
-        _ => DType::F32,
-    })
+    fn differs_by_module(&self) -> bool {
+        self.modules.iter().any(|&(_, compute)| compute != self.compute)
+    }
 }
 
 fn check(name: &'static str, dtype: DType) -> Result<DType, AmpError> {

@@ -7,12 +7,13 @@ mod gradients;
 mod module;
 mod ops;
 mod param;
+mod precision;
 mod tape;
 mod values;
 mod var;
 
 pub use gradients::{Bound, Gradients, MissingGradients};
-pub use gradus_core::{DType, ParamKind, RngStream};
+pub use gradus_core::{DType, ParamKind, Precision, RngStream};
 pub use gradus_tensor::Tensor;
 pub use module::{Entry, EntryMut, Layer, Module, NameMismatch, Path, Snapshot};
 pub use ops::{CellWeights, CrossEntropy, Reduction, States};

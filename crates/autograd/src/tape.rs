@@ -9,14 +9,17 @@ use std::{
     },
 };
 
-use gradus_core::{RngStream, splitmix64};
+use gradus_core::{DType, Precision, RngStream, splitmix64};
 use gradus_tensor::Tensor;
 use smallvec::SmallVec;
 
-use crate::{Gradients, Param, ParamId, Var};
+use crate::{Gradients, Module, Param, ParamId, Var};
 
 /// Place of a value on a tape.
 pub(crate) type NodeId = u32;
+
+/// Place of a module's name on a tape; 0 where it is not known.
+pub(crate) type ModuleId = u32;
 
 type Backward = Box<dyn FnOnce(SmallVec<[Option<Tensor>; 1]>, &mut Sink<'_>) + Send>;
 
@@ -31,15 +34,39 @@ struct Record {
     backward: Backward,
 }
 
+/// A parameter in another type.
+struct Cast {
+    /// What was cast.
+    source: Tensor,
+    value: Tensor,
+    node: Option<NodeId>,
+}
+
+/// Shape and type of a value's gradient.
+struct GradKind {
+    /// To catch a backward of the wrong shape where it happens.
+    shape: SmallVec<[usize; 6]>,
+    /// That of the value; wider for the result of a cast.
+    dtype: DType,
+}
+
+impl GradKind {
+    fn of(value: &Tensor) -> Self {
+        Self { shape: SmallVec::from_slice(value.shape()), dtype: value.dtype() }
+    }
+}
+
 #[derive(Default)]
 struct State {
     records: Vec<Record>,
-    /// Shapes of all tracked values, to catch a backward of the wrong shape where it happens.
-    shapes: Vec<SmallVec<[usize; 6]>>,
+    /// What the gradients of all tracked values are.
+    kinds: Vec<GradKind>,
     /// Parameters and leaves: where their gradients end.
     leaves: Vec<(NodeId, ParamId)>,
     /// Parameters met so far, with the value that they had then.
     watched: HashMap<ParamId, (NodeId, Tensor)>,
+    /// Casts of parameters. They are no `Var`s, which would keep their own tape alive.
+    casts: HashMap<(ParamId, DType), Cast>,
     drained: bool,
 }
 
@@ -59,6 +86,16 @@ struct Inner {
     seed: u64,
     step: u64,
     ops: AtomicU64,
+    precision: Option<Arc<dyn Precision>>,
+    modules: Modules,
+}
+
+/// Which parameter belongs to which module.
+#[derive(Default)]
+struct Modules {
+    /// Dotted names; the first is that of the unknown.
+    names: Vec<String>,
+    of_params: HashMap<ParamId, ModuleId>,
 }
 
 /// One trip of a batch through the network.
@@ -118,7 +155,85 @@ impl Tape {
 
     fn with(mode: Mode, seed: u64, step: u64) -> Self {
         let (state, ops) = (Mutex::new(State::default()), AtomicU64::new(0));
-        Self(Arc::new(Inner { state, mode, seed, step, ops }))
+        let (precision, modules) = (None, Modules::default());
+        Self(Arc::new(Inner { state, mode, seed, step, ops, precision, modules }))
+    }
+
+    /// The tape with a policy of mixed precision: operations cast their operands to the types that it names. Parameters
+    /// stay what they are, and so do their gradients.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use gradus_autograd::{DType, Precision, Tape, Tensor};
+    ///
+    /// #[derive(Debug)]
+    /// struct Products;
+    /// impl Precision for Products {
+    ///     fn cast(&self, _module: &str, op: &str, _inputs: &[DType]) -> Option<DType> {
+    ///         (op == "matmul").then_some(DType::BF16)
+    ///     }
+    /// }
+    ///
+    /// let tape = Tape::training(0, 0).with_precision(Arc::new(Products));
+    /// let x = tape.leaf(Tensor::ones(&[2, 2], DType::F32));
+    /// let y = x.matmul(&x);
+    /// assert_eq!(y.dtype(), DType::BF16);
+    /// assert_eq!(y.sum(&[], false).backward().wrt(&x).unwrap().dtype(), DType::F32);
+    /// ```
+    ///
+    /// # Panics
+    /// When the tape is in use already: a value lies on it, or it was cloned.
+    #[must_use]
+    #[track_caller]
+    pub fn with_precision(mut self, precision: Arc<dyn Precision>) -> Self {
+        self.unused("with_precision").precision = Some(precision);
+        self
+    }
+
+    /// The tape with the names of a model's modules, for a policy that differs by module. An operation belongs to the
+    /// module of its parameters (`blocks.0.attention` has `blocks.0.attention.weight`); one without parameters to the
+    /// module in which its first operand was made.
+    ///
+    /// # Panics
+    /// When the tape is in use already: a value lies on it, or it was cloned.
+    #[must_use]
+    #[track_caller]
+    pub fn with_modules<M: Module + ?Sized>(mut self, model: &M) -> Self {
+        let modules = &mut self.unused("with_modules").modules;
+        *modules = Modules { names: vec![String::new()], ..Modules::default() };
+        model.for_each_param(&mut |name, param| {
+            let module = name.rsplit_once('.').map_or("", |(module, _)| module);
+            // A walk shows the parameters of a module one after the other.
+            if modules.names.last().is_none_or(|last| last != module) {
+                modules.names.push(module.to_owned());
+            }
+            modules.of_params.insert(param.id(), modules.names.len() as ModuleId - 1);
+        });
+        self
+    }
+
+    #[track_caller]
+    fn unused(&mut self, what: &str) -> &mut Inner {
+        Arc::get_mut(&mut self.0).unwrap_or_else(|| panic!("{what}: the tape is in use already"))
+    }
+
+    pub(crate) fn precision(&self) -> Option<&dyn Precision> {
+        self.0.precision.as_deref()
+    }
+
+    pub(crate) fn module_name(&self, module: ModuleId) -> &str {
+        self.0.modules.names.get(module as usize).map_or("", String::as_str)
+    }
+
+    #[track_caller]
+    fn module_of_param(&self, param: ParamId) -> ModuleId {
+        let modules = &self.0.modules;
+        assert!(
+            !modules.names.is_empty() || self.precision().is_none_or(|p| !p.differs_by_module()),
+            "watch: the policy differs by module; tell the tape their names by Tape::with_modules"
+        );
+        modules.of_params.get(&param).copied().unwrap_or(0)
     }
 
     /// Whether layers behave as in training (batch norm uses the batch).
@@ -159,7 +274,7 @@ impl Tape {
     /// A value that no gradient flows into.
     #[must_use]
     pub fn constant(&self, value: Tensor) -> Var {
-        Var::new(self.clone(), value, None)
+        Var::new(self.clone(), value, None, None, 0)
     }
 
     /// A value whose gradient is wanted: `grads.wrt(&leaf)`. On an evaluation tape it is a constant.
@@ -176,7 +291,7 @@ impl Tape {
         state.assert_open("leaf");
         let id = state.add_leaf(ParamId::fresh(), &value);
         drop(state);
-        Var::new(self.clone(), value, Some(id))
+        Var::new(self.clone(), value, Some(id), None, 0)
     }
 
     /// A parameter's value on this tape. Watched twice (tied weights), it is the same leaf and its gradients add.
@@ -188,28 +303,49 @@ impl Tape {
     #[must_use]
     #[track_caller]
     pub fn watch(&self, param: &Param) -> Var {
+        let (id, module) = (Some(param.id()), self.module_of_param(param.id()));
         if !self.is_recording() || !param.is_trainable() {
-            return self.constant(param.value().clone());
+            return Var::new(self.clone(), param.value().clone(), None, id, module);
         }
         let mut state = self.lock();
         state.assert_open("watch");
-        let id = match state.watched.get(&param.id()) {
-            Some((id, value)) => {
+        let node = match state.watched.get(&param.id()) {
+            Some((node, value)) => {
                 assert!(
                     value.shares_buffer_with(param.value()),
                     "watch: a parameter of shape {:?} and a clone of it that has changed, on one tape",
                     value.shape()
                 );
-                *id
+                *node
             }
             None => {
-                let id = state.add_leaf(param.id(), param.value());
-                state.watched.insert(param.id(), (id, param.value().clone()));
-                id
+                let node = state.add_leaf(param.id(), param.value());
+                state.watched.insert(param.id(), (node, param.value().clone()));
+                node
             }
         };
         drop(state);
-        Var::new(self.clone(), param.value().clone(), Some(id))
+        Var::new(self.clone(), param.value().clone(), Some(node), id, module)
+    }
+
+    /// The value of a parameter in another type, cast when it is first asked for.
+    pub(crate) fn cast_param(&self, param: ParamId, var: &Var, dtype: DType) -> Var {
+        let module = var.module();
+        if let Some(cast) = self.lock().casts.get(&(param, dtype))
+            && cast.source.shares_buffer_with(var.value())
+            && cast.node.is_some() == var.is_tracked()
+        {
+            return Var::new(self.clone(), cast.value.clone(), cast.node, Some(param), module);
+        }
+        let cast = var.to_dtype(dtype);
+        let (source, value, node) = (var.value().clone(), cast.value().clone(), cast.node());
+        self.lock().casts.insert((param, dtype), Cast { source, value: value.clone(), node });
+        Var::new(self.clone(), value, node, Some(param), module)
+    }
+
+    /// Sets the type in which the gradient of a value is kept.
+    pub(crate) fn keep_gradient_in(&self, node: NodeId, dtype: DType) {
+        self.lock().kinds[node as usize].dtype = dtype;
     }
 
     /// Gradients of `sum(output * upstream)` over all pairs, for every leaf and parameter that was reached.
@@ -221,19 +357,20 @@ impl Tape {
     #[track_caller]
     #[must_use]
     pub fn backward(&self, outputs: &[(&Var, Tensor)]) -> Gradients {
-        let (mut records, shapes, leaves) = {
+        let (mut records, kinds, leaves) = {
             let mut state = self.lock();
             state.assert_open("backward");
             state.drained = true;
             state.watched.clear();
+            state.casts.clear();
             (
                 std::mem::take(&mut state.records),
-                std::mem::take(&mut state.shapes),
+                std::mem::take(&mut state.kinds),
                 std::mem::take(&mut state.leaves),
             )
         };
         let mut grads: Vec<Option<Tensor>> = Vec::new();
-        grads.resize_with(shapes.len(), || None);
+        grads.resize_with(kinds.len(), || None);
         for (var, upstream) in outputs {
             assert!(
                 Arc::ptr_eq(&var.tape().0, &self.0),
@@ -245,7 +382,8 @@ impl Tape {
                 "backward: shapes of an output and its upstream gradient"
             );
             if let Some(id) = var.node() {
-                accumulate(&mut grads[id as usize], upstream.clone());
+                let upstream = upstream.to_dtype(kinds[id as usize].dtype);
+                accumulate(&mut grads[id as usize], upstream);
             }
         }
         while let Some(record) = records.pop() {
@@ -258,7 +396,7 @@ impl Tape {
             let mut sink = Sink {
                 name: record.name,
                 inputs: &record.inputs,
-                shapes: &shapes,
+                kinds: &kinds,
                 grads: &mut grads,
             };
             (record.backward)(upstream, &mut sink);
@@ -287,8 +425,8 @@ impl Tape {
         }
         let mut state = self.lock();
         state.assert_open(name);
-        let first_output = state.shapes.len() as NodeId;
-        state.shapes.extend(outputs.iter().map(|t| SmallVec::from_slice(t.shape())));
+        let first_output = state.kinds.len() as NodeId;
+        state.kinds.extend(outputs.iter().map(GradKind::of));
         state.records.push(Record {
             name,
             inputs: inputs.iter().map(|v| v.node()).collect(),
@@ -312,8 +450,8 @@ impl State {
     }
 
     fn add_leaf(&mut self, param: ParamId, value: &Tensor) -> NodeId {
-        let id = self.shapes.len() as NodeId;
-        self.shapes.push(SmallVec::from_slice(value.shape()));
+        let id = self.kinds.len() as NodeId;
+        self.kinds.push(GradKind::of(value));
         self.leaves.push((id, param));
         id
     }
@@ -325,6 +463,7 @@ impl fmt::Debug for Tape {
             .field("mode", &self.0.mode)
             .field("seed", &self.0.seed)
             .field("step", &self.0.step)
+            .field("precision", &self.0.precision)
             .finish_non_exhaustive()
     }
 }
@@ -340,7 +479,7 @@ fn accumulate(slot: &mut Option<Tensor>, grad: Tensor) {
 pub struct Sink<'a> {
     name: &'static str,
     inputs: &'a [Option<NodeId>],
-    shapes: &'a [SmallVec<[usize; 6]>],
+    kinds: &'a [GradKind],
     grads: &'a mut [Option<Tensor>],
 }
 
@@ -351,29 +490,45 @@ impl Sink<'_> {
         self.inputs[input].is_some()
     }
 
+    /// The type in which the gradient of this input is kept: its own, or a wider one if it was cast from that. What
+    /// [`add`](Self::add) gets in another type is cast.
+    ///
+    /// # Panics
+    /// When the gradient is not wanted.
+    #[must_use]
+    pub fn dtype(&self, input: usize) -> DType {
+        let id = self.inputs[input].expect("the gradient is wanted");
+        self.kinds[id as usize].dtype
+    }
+
     /// Adds to the gradient of an input; nothing happens where it is not wanted.
     ///
     /// # Panics
     /// When the gradient has another shape than the input: a bug of the operation.
     pub fn add(&mut self, input: usize, grad: Tensor) {
         let Some(id) = self.inputs[input] else { return };
-        let shape = &self.shapes[id as usize];
+        let GradKind { shape, dtype } = &self.kinds[id as usize];
         assert_eq!(
             shape.as_slice(),
             grad.shape(),
             "{}: shape of input {input} and of its gradient",
             self.name
         );
+        let grad = if grad.dtype() == *dtype { grad } else { grad.to_dtype(*dtype) };
         accumulate(&mut self.grads[id as usize], grad);
     }
 
-    /// As [`add`](Self::add), for an input that was broadcast: sums the gradient to the input's shape first.
+    /// As [`add`](Self::add), for an input that was broadcast: sums the gradient to the input's shape first, in the type
+    /// in which it is kept if that is the wider one.
     ///
     /// # Panics
     /// When the input's shape does not broadcast to that of the gradient: a bug of the operation.
     pub fn add_broadcast(&mut self, input: usize, grad: Tensor) {
         if let Some(id) = self.inputs[input] {
-            self.add(input, grad.sum_to(&self.shapes[id as usize]));
+            let GradKind { shape, dtype } = &self.kinds[id as usize];
+            let wide = grad.shape() != shape.as_slice() && *dtype == grad.dtype().compute();
+            let grad = if wide { grad.to_dtype(*dtype) } else { grad };
+            self.add(input, grad.sum_to(shape));
         }
     }
 }

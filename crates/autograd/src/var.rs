@@ -6,7 +6,10 @@ use gradus_core::DType;
 use gradus_tensor::Tensor;
 use smallvec::SmallVec;
 
-use crate::{Gradients, Sink, Tape, tape::NodeId};
+use crate::{
+    Gradients, ParamId, Sink, Tape,
+    tape::{ModuleId, NodeId},
+};
 
 /// A value and its place on a [`Tape`]: an owned handle, cheap to clone.
 ///
@@ -17,11 +20,21 @@ pub struct Var {
     tape: Tape,
     value: Tensor,
     node: Option<NodeId>,
+    /// Of a parameter, or of a cast of one: its identity.
+    param: Option<ParamId>,
+    /// The module that it was made in.
+    module: ModuleId,
 }
 
 impl Var {
-    pub(crate) fn new(tape: Tape, value: Tensor, node: Option<NodeId>) -> Self {
-        Self { tape, value, node }
+    pub(crate) fn new(
+        tape: Tape,
+        value: Tensor,
+        node: Option<NodeId>,
+        param: Option<ParamId>,
+        module: ModuleId,
+    ) -> Self {
+        Self { tape, value, node, param, module }
     }
 
     /// The value.
@@ -73,13 +86,14 @@ impl Var {
     /// The same value as a constant: the one way to cut a gradient.
     #[must_use]
     pub fn detach(&self) -> Self {
-        Self { tape: self.tape.clone(), value: self.value.clone(), node: None }
+        let (tape, value) = (self.tape.clone(), self.value.clone());
+        Self { tape, value, node: None, param: None, module: self.module }
     }
 
     /// A constant on this value's tape.
     #[must_use]
     pub fn constant(&self, value: Tensor) -> Self {
-        self.tape.constant(value)
+        Self { tape: self.tape.clone(), value, node: None, param: None, module: self.module }
     }
 
     /// Gradients of this value, which has one element, for every leaf and parameter that was reached.
@@ -102,6 +116,19 @@ impl Var {
         self.node
     }
 
+    pub(crate) fn param(&self) -> Option<ParamId> {
+        self.param
+    }
+
+    pub(crate) fn module(&self) -> ModuleId {
+        self.module
+    }
+
+    /// The module that an operation belongs to: that of its parameters, or the one in which its first operand was made.
+    pub(crate) fn module_of(operands: &[&Self]) -> ModuleId {
+        operands.iter().find(|v| v.param.is_some()).unwrap_or(&operands[0]).module
+    }
+
     /// Adds an operation: its result, and how the gradient of the result becomes gradients of the inputs.
     /// Forward and backward are registered together; there is no other way onto a tape.
     ///
@@ -122,7 +149,7 @@ impl Var {
                     backward(grad, sink);
                 }
             });
-        Self::new(tape.clone(), output, node)
+        Self::new(tape.clone(), output, node, None, Self::module_of(inputs))
     }
 
     /// As [`op`](Self::op), for several results; the gradient of a result that nobody used is `None`.
@@ -147,7 +174,9 @@ impl Var {
             },
         );
         let place = |i: usize| first.map(|f| f + i as NodeId);
-        outputs.into_iter().enumerate().map(|(i, t)| Self::new(tape.clone(), t, place(i))).collect()
+        let module = Self::module_of(inputs);
+        let var = |(i, t)| Self::new(tape.clone(), t, place(i), None, module);
+        outputs.into_iter().enumerate().map(var).collect()
     }
 }
 

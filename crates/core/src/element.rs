@@ -42,6 +42,30 @@ impl DType {
         matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
     }
 
+    /// The type in which arithmetic on elements of this type happens: f32 for the 16-bit floats, which are storage.
+    #[must_use]
+    pub const fn compute(self) -> Self {
+        match self {
+            Self::F16 | Self::BF16 => Self::F32,
+            other => other,
+        }
+    }
+
+    /// The type of what operands of these two types give: the wider one, f32 for f16 and bf16 (neither holds the other).
+    /// Of a float and an integer it is the float.
+    #[must_use]
+    pub const fn promote(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::F64, _) | (_, Self::F64) => Self::F64,
+            (Self::F32, _) | (_, Self::F32) => Self::F32,
+            (Self::F16, Self::BF16) | (Self::BF16, Self::F16) => Self::F32,
+            (Self::F16 | Self::BF16, _) => self,
+            (_, Self::F16 | Self::BF16) => other,
+            (Self::I64, _) | (_, Self::I64) => Self::I64,
+            (Self::U8, Self::U8) => Self::U8,
+        }
+    }
+
     /// The name as Rust and PyTorch users write it: `f32`, `bf16`, ...
     #[must_use]
     pub const fn name(self) -> &'static str {

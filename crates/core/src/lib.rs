@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod element;
 mod params;
+mod precision;
 mod rng;
 mod schedule;
 mod state;
@@ -14,6 +15,7 @@ mod transform;
 pub use element::{DType, Element, FloatElement};
 pub use half::{bf16, f16};
 pub use params::{ParamKind, ParamMut, Parameters, PresentGradients, SliceMut, VecParam};
+pub use precision::Precision;
 pub use rng::{RngStream, hash_name, philox4x32, splitmix64};
 pub use schedule::Schedule;
 pub use state::{State, StateDict, StateError, StateValue};

@@ -2,15 +2,6 @@
 
 use gradus_autograd::{DType, Param, ParamKind, Sink, Tensor, Var};
 
-/// The type that inputs of type `dtype` are normalized in: 16-bit floats are widened to f32, and the result is
-/// rounded once.
-pub(crate) fn compute_type(dtype: DType) -> DType {
-    match dtype {
-        DType::F16 | DType::BF16 => DType::F32,
-        other => other,
-    }
-}
-
 /// Scale and shift of one operation, whose inputs are `x` and those of the two that there are.
 pub(crate) struct Affine {
     /// In the type of the computation; ones where there is none.

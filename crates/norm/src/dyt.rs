@@ -3,11 +3,7 @@
 use gradus_autograd::{Layer, Param, Tensor, Var, module};
 use gradus_tensor::{Real, kernel, par, with_real};
 
-use crate::{
-    NormError,
-    affine::{compute_type, param},
-    lanes, rows,
-};
+use crate::{NormError, affine::param, lanes, rows};
 
 /// `y = tanh(alpha x) * weight + bias`: what a trained layer norm does to most of its inputs, without statistics.
 ///
@@ -32,7 +28,7 @@ pub fn dyt(x: &Var, alpha: &Var, weight: &Var, bias: &Var) -> Var {
         x.shape(),
         weight.shape()
     );
-    with_real!("dyt", compute_type(x.dtype()), T => run::<T>([x, alpha, weight, bias]))
+    with_real!("dyt", x.dtype().compute(), T => run::<T>([x, alpha, weight, bias]))
 }
 
 fn run<T: Real>(inputs: [&Var; 4]) -> Var {

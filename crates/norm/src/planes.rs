@@ -6,10 +6,7 @@
 use gradus_autograd::{Tensor, Var};
 use gradus_tensor::{Real, kernel, par, with_real};
 
-use crate::{
-    affine::{Affine, compute_type},
-    lanes,
-};
+use crate::{affine::Affine, lanes};
 
 /// How the channels of one input are grouped.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +36,10 @@ pub(crate) fn normalize(
     bias: Option<&Var>,
     eps: f64,
 ) -> (Var, Tensor) {
-    let compute = compute_type(x.dtype());
+    let [x] = Var::autocast(op, [x]);
+    let compute = x.dtype().compute();
     let affine = Affine::new(op, weight, bias, &x.shape()[1..2], compute);
-    let inputs = Affine::inputs(x, weight, bias);
+    let inputs = Affine::inputs(&x, weight, bias);
     with_real!(op, compute, T => run::<T>(op, &inputs, groups, affine, eps))
 }
 

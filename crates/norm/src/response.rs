@@ -5,7 +5,7 @@ use std::ops::Range;
 use gradus_autograd::{Layer, Tensor, Var, module};
 use gradus_tensor::{Real, kernel, par, with_real};
 
-use crate::{NormError, affine::compute_type};
+use crate::NormError;
 
 /// Options of [`local_response_norm`]; the defaults are PyTorch's.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -86,7 +86,7 @@ pub fn local_response_norm(
     config: LocalResponseNormConfig,
 ) -> Result<Var, NormError> {
     config.check(size)?;
-    Ok(with_real!("local_response_norm", compute_type(x.dtype()), T => run::<T>(x, size, config)))
+    Ok(with_real!("local_response_norm", x.dtype().compute(), T => run::<T>(x, size, config)))
 }
 
 /// Planes of channels, and who is whose neighbour.

@@ -8,11 +8,7 @@ use std::ops::Range;
 use gradus_autograd::{Tensor, Var};
 use gradus_tensor::{Real, kernel, par, with_real};
 
-use crate::{
-    affine::{Affine, compute_type},
-    error::check_eps,
-    lanes,
-};
+use crate::{affine::Affine, error::check_eps, lanes};
 
 /// What is taken away from a row before it is divided by its size.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -43,9 +39,10 @@ pub(crate) fn normalize(
     if let Err(e) = check_eps(eps) {
         panic!("{op}: {e}");
     }
-    let compute = compute_type(x.dtype());
+    let [x] = Var::autocast(op, [x]);
+    let compute = x.dtype().compute();
     let affine = Affine::new(op, weight, bias, shape, compute);
-    let inputs = Affine::inputs(x, weight, bias);
+    let inputs = Affine::inputs(&x, weight, bias);
     with_real!(op, compute, T => run::<T>(op, &inputs, affine, eps, center))
 }
 

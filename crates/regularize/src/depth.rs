@@ -158,10 +158,11 @@ pub fn add_kept(x: &Var, branch: &Var, keep: &Tensor, k: f64) -> Var {
 fn add_flagged(x: &Var, branch: &Var, flags: impl Fn() -> Vec<u8> + Send + 'static, k: f64) -> Var {
     let (shape, other) = (x.shape(), branch.shape());
     assert_eq!(shape, other, "stochastic depth: shapes of trunk and branch");
-    assert_eq!(x.dtype(), branch.dtype(), "stochastic depth: types of trunk and branch");
+    // A residual stream in f32 with branches in 16 bits stays f32.
+    let [x, branch] = Var::promoted("stochastic_depth", [x, branch]);
     let y =
         in_real(x.value().clone(), |x| added(&x, &branch.value().to_dtype(x.dtype()), &flags(), k));
-    Var::op("stochastic_depth", &[x, branch], y, move |g, sink| {
+    Var::op("stochastic_depth", &[&x, &branch], y, move |g, sink| {
         sink.add(0, g.clone());
         if sink.needs(1) {
             let zeros = Tensor::zeros(g.shape(), g.dtype());

@@ -105,9 +105,10 @@ pub(crate) fn drop_elements<O: UnaryOp + 'static>(
         Probability::ZERO => x.clone(),
         Probability::ONE => zero(O::NAME, x),
         _ => {
+            let [x] = Var::autocast(O::NAME, [x]);
             let mask = Mask::new(p, stream);
             let y = mask.map(x.value().clone(), kept, dropped);
-            Var::op(O::NAME, &[x], y, move |g, sink| {
+            Var::op(O::NAME, &[&x], y, move |g, sink| {
                 sink.add(0, mask.map(g, Scale { k: slope }, 0.0));
             })
         }
@@ -124,8 +125,9 @@ pub(crate) fn drop_by(x: &Var, mask: impl Fn(DType) -> (Tensor, Choose) + Send +
             x.zip(&mask, choose)
         })
     };
+    let [x] = Var::autocast(Choose::NAME, [x]);
     let y = forward(x.value().clone());
-    Var::op(Choose::NAME, &[x], y, move |g, sink| {
+    Var::op(Choose::NAME, &[&x], y, move |g, sink| {
         let dx = in_real(g, |mut g| {
             let (mask, choose) = mask(g.dtype());
             g.zip_mut(&mask, Choose { c: 0.0, dropped: 0.0, ..choose });

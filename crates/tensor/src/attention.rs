@@ -56,6 +56,14 @@ impl AttentionOptions {
         self
     }
 
+    /// With a mask of this type in f32.
+    fn widened(&self, dtype: DType) -> Self {
+        let mask = self.mask.as_ref();
+        let mask =
+            mask.map(|m| if m.dtype() == dtype { m.to_dtype(DType::F32) } else { m.clone() });
+        Self { mask, ..self.clone() }
+    }
+
     /// With this factor of the scores.
     #[must_use]
     pub fn with_scale(mut self, scale: f64) -> Self {
@@ -71,6 +79,7 @@ impl Tensor {
     ///
     /// A row with every key masked gives zeros (its logarithm is negative infinity). Operands may be any views.
     /// Where `q` lies in memory as `[B, L, H, D]` the output may too, so that joining the heads copies nothing.
+    /// 16-bit floats are widened to f32 and the output is rounded once; the logarithms are f32 then.
     ///
     /// # Panics
     /// When shapes or types do not fit.
@@ -85,6 +94,11 @@ impl Tensor {
         v: &Self,
         options: &AttentionOptions,
     ) -> (Self, Self) {
+        if self.is_short() {
+            let [q, k, v] = [self, k, v].map(|t| t.by_tokens(|t| t.to_dtype(DType::F32)));
+            let (y, lse) = q.scaled_dot_product_attention(&k, &v, &options.widened(self.dtype()));
+            return (y.by_tokens(|y| y.to_dtype(self.dtype())), lse);
+        }
         let p = Problem::new(self, k, v, options);
         let mut y = p.uninit(p.lq, p.dv);
         let mut lse = uninit(p.dtype(), &[p.batch, p.heads, p.lq]);
@@ -113,6 +127,14 @@ impl Tensor {
         grad: &Self,
         needs: [bool; 3],
     ) -> [Option<Self>; 3] {
+        if self.is_short() {
+            let [q, k, v, y, grad] =
+                [self, k, v, y, grad].map(|t| t.by_tokens(|t| t.to_dtype(DType::F32)));
+            let options = options.widened(self.dtype());
+            let grads =
+                q.scaled_dot_product_attention_grad([&k, &v], &options, [&y, lse], &grad, needs);
+            return grads.map(|g| Some(g?.by_tokens(|g| g.to_dtype(self.dtype()))));
+        }
         let p = Problem::new(self, k, v, options);
         assert_eq!(y.shape(), [p.batch, p.heads, p.lq, p.dv], "{NAME}: the shape of the output");
         assert_eq!(grad.shape(), y.shape(), "{NAME}: shapes of the gradient and the output");
@@ -129,6 +151,17 @@ impl Tensor {
             par::for_each_part(outs, p.groups(), 1, ns, |g, outs| p.backward(g, &saved, needs, outs));
         });
         std::array::from_fn(|i| needs[i].then(|| p.by_head(&grads[i])))
+    }
+}
+
+impl Tensor {
+    /// `f` of this tensor `[B, H, L, D]` as it lies in memory, if that is `[B, L, H, D]`.
+    fn by_tokens(&self, f: impl Fn(&Self) -> Self) -> Self {
+        if self.ndim() == 4 && self.strides[1] < self.strides[2] {
+            f(&self.transpose(1, 2)).transpose(1, 2)
+        } else {
+            f(self)
+        }
     }
 }
 

@@ -44,13 +44,24 @@ impl Tensor {
     /// results NaN whose windows it misses by one pixel, never farther, and all nine elements of a gradient of the
     /// weight. Elements above a quarter of the largest f32 may overflow.
     ///
+    /// 16-bit floats are widened, and the result is rounded once; the bias may be f32 then.
+    ///
     /// # Panics
     /// When the shapes do not fit, the kernel is larger than the padded input, a stride, a dilation or the
-    /// groups are 0, or the types differ or are neither f32 nor f64.
+    /// groups are 0, or the types differ or are no floats.
     #[must_use]
     #[track_caller]
     pub fn conv2d(&self, weight: &Self, bias: Option<&Self>, options: ConvOptions<2>) -> Self {
         const OP: &str = "conv2d";
+        if self.is_short() {
+            let wide = |t: &Self| t.to_dtype(DType::F32);
+            same_dtype(OP, self, weight);
+            if let Some(b) = bias.filter(|b| b.dtype() != DType::F32) {
+                same_dtype(OP, self, b);
+            }
+            let y = wide(self).conv2d(&wide(weight), bias.map(wide).as_ref(), options);
+            return y.to_dtype(self.dtype());
+        }
         let g = Geometry::new(OP, self.shape(), weight.shape(), options);
         let out_channels = weight.shape()[0];
         if let Some(b) = bias {
@@ -109,6 +120,11 @@ impl Tensor {
         options: ConvOptions<2>,
     ) -> Self {
         const OP: &str = "conv2d_grad_input";
+        if self.is_short() {
+            same_dtype(OP, self, weight);
+            let weight = weight.to_dtype(DType::F32);
+            return self.in_compute_type(|dy| dy.conv2d_grad_input(&weight, input, options));
+        }
         let g = self.geometry_of_gradient(OP, input, weight.shape(), options);
         let dtype = same_dtype(OP, self, weight);
         let (dy, w) = (self.contiguous(), weight.contiguous());
@@ -140,7 +156,7 @@ impl Tensor {
     }
 
     /// The gradient of [`conv2d`](Self::conv2d) by its weight, whose shape is given, for `self` the gradient by
-    /// its output.
+    /// its output. It is f32 where the operands are 16-bit floats.
     ///
     /// # Panics
     /// As `conv2d`, and when `self` is not of the output's shape.
@@ -148,6 +164,11 @@ impl Tensor {
     #[track_caller]
     pub fn conv2d_grad_weight(&self, x: &Self, weight: &[usize], options: ConvOptions<2>) -> Self {
         const OP: &str = "conv2d_grad_weight";
+        if self.is_short() {
+            same_dtype(OP, self, x);
+            let [dy, x] = [self, x].map(|t| t.to_dtype(DType::F32));
+            return dy.conv2d_grad_weight(&x, weight, options);
+        }
         let g = self.geometry_of_gradient(OP, x.shape(), weight, options);
         let dtype = same_dtype(OP, self, x);
         let (dy, x) = (self.contiguous(), x.contiguous());

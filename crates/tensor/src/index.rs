@@ -100,6 +100,9 @@ impl Tensor {
         if self.ndim() == 0 && index.ndim() == 0 {
             return self.vector().scatter_sum(shape, dim, &index.vector());
         }
+        if self.is_short() {
+            return self.in_compute_type(|x| x.scatter_sum(shape, dim, index));
+        }
         let d = gather_dim("scatter_sum", dim, shape, index);
         assert_eq!(
             self.shape(),
@@ -156,6 +159,9 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn index_sum(&self, dim: isize, size: usize, index: &Self, skip: Option<usize>) -> Self {
+        if self.is_short() {
+            return self.in_compute_type(|x| x.index_sum(dim, size, index, skip));
+        }
         let d = normalize_dim("index_sum", dim, self.ndim());
         assert_eq!(
             index.shape(),

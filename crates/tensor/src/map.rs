@@ -2,13 +2,14 @@
 //!
 //! An operation is a small `Copy` type whose `apply` is marked `#[inline(always)]`; it says once what happens
 //! to one element, and the loops here vectorise it, share it among threads and broadcast it. Upper crates
-//! define their own, so that a backward formula is one pass over memory too.
+//! define their own, so that a backward formula is one pass over memory too. 16-bit floats are widened to f32 block by
+//! block, and each result is rounded once.
 
 use std::panic::Location;
 
-use gradus_core::{DType, Element};
+use gradus_core::{DType, Element, bf16, f16};
 
-use crate::{Real, Tensor, broadcast_shapes, kernel, par};
+use crate::{Real, Tensor, broadcast_shapes, kernel, par, short::Short};
 
 /// A function of one element. Mark `apply` `#[inline(always)]`.
 pub trait UnaryOp: Copy + Send + Sync {
@@ -96,6 +97,126 @@ kernel! {
     }
 }
 
+/// Elements of a block that is widened, worked on and rounded in the first cache.
+const BLOCK: usize = 512;
+
+/// Loops over slices of one element type.
+trait Loops: Element {
+    fn map<O: UnaryOp>(op: O, x: &[Self], out: &mut [Self]);
+    fn map_mut<O: UnaryOp>(op: O, x: &mut [Self]);
+    fn zip<O: BinaryOp>(op: O, a: &[Self], b: &[Self], out: &mut [Self]);
+    fn zip_mut<O: BinaryOp>(op: O, a: &mut [Self], b: &[Self]);
+    fn zip_right<O: BinaryOp>(op: O, a: &[Self], b: Self, out: &mut [Self]);
+    fn zip_left<O: BinaryOp>(op: O, a: Self, b: &[Self], out: &mut [Self]);
+    fn zip_one<O: BinaryOp>(op: O, a: Self, b: Self) -> Self;
+    fn zip3<O: TernaryOp>(op: O, a: &[Self], b: &[Self], c: &[Self], out: &mut [Self]);
+}
+
+macro_rules! real_loops {
+    ($($t:ty),*) => {$(
+        impl Loops for $t {
+            fn map<O: UnaryOp>(op: O, x: &[Self], out: &mut [Self]) {
+                map_slice::<Self, O>(op, x, out);
+            }
+            fn map_mut<O: UnaryOp>(op: O, x: &mut [Self]) {
+                map_in_place::<Self, O>(op, x);
+            }
+            fn zip<O: BinaryOp>(op: O, a: &[Self], b: &[Self], out: &mut [Self]) {
+                zip_slice::<Self, O>(op, a, b, out);
+            }
+            fn zip_mut<O: BinaryOp>(op: O, a: &mut [Self], b: &[Self]) {
+                zip_in_place::<Self, O>(op, a, b);
+            }
+            fn zip_right<O: BinaryOp>(op: O, a: &[Self], b: Self, out: &mut [Self]) {
+                zip_scalar_right::<Self, O>(op, a, b, out);
+            }
+            fn zip_left<O: BinaryOp>(op: O, a: Self, b: &[Self], out: &mut [Self]) {
+                zip_scalar_left::<Self, O>(op, a, b, out);
+            }
+            fn zip_one<O: BinaryOp>(op: O, a: Self, b: Self) -> Self {
+                op.apply(a, b)
+            }
+            fn zip3<O: TernaryOp>(op: O, a: &[Self], b: &[Self], c: &[Self], out: &mut [Self]) {
+                zip3_slice::<Self, O>(op, a, b, c, out);
+            }
+        }
+    )*};
+}
+real_loops!(f32, f64);
+
+/// Loops over 16-bit floats: those over f32, on widened blocks.
+macro_rules! short_loops {
+    ($($t:ty),*) => {$(
+        impl Loops for $t {
+            fn map<O: UnaryOp>(op: O, x: &[Self], out: &mut [Self]) {
+                let mut block = [0.0; BLOCK];
+                for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+                    let block = widened(x, &mut block);
+                    map_in_place::<f32, O>(op, block);
+                    Self::narrow(block, out);
+                }
+            }
+            fn map_mut<O: UnaryOp>(op: O, x: &mut [Self]) {
+                let mut block = [0.0; BLOCK];
+                for x in x.chunks_mut(BLOCK) {
+                    let block = widened(x, &mut block);
+                    map_in_place::<f32, O>(op, block);
+                    Self::narrow(block, x);
+                }
+            }
+            fn zip<O: BinaryOp>(op: O, a: &[Self], b: &[Self], out: &mut [Self]) {
+                let (mut left, mut right) = ([0.0; BLOCK], [0.0; BLOCK]);
+                for ((a, b), out) in a.chunks(BLOCK).zip(b.chunks(BLOCK)).zip(out.chunks_mut(BLOCK)) {
+                    let left = widened(a, &mut left);
+                    zip_in_place::<f32, O>(op, left, widened(b, &mut right));
+                    Self::narrow(left, out);
+                }
+            }
+            fn zip_mut<O: BinaryOp>(op: O, a: &mut [Self], b: &[Self]) {
+                let (mut left, mut right) = ([0.0; BLOCK], [0.0; BLOCK]);
+                for (a, b) in a.chunks_mut(BLOCK).zip(b.chunks(BLOCK)) {
+                    let left = widened(a, &mut left);
+                    zip_in_place::<f32, O>(op, left, widened(b, &mut right));
+                    Self::narrow(left, a);
+                }
+            }
+            fn zip_right<O: BinaryOp>(op: O, a: &[Self], b: Self, out: &mut [Self]) {
+                let right = [b; BLOCK];
+                for (a, out) in a.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+                    Self::zip(op, a, &right[..a.len()], out);
+                }
+            }
+            fn zip_left<O: BinaryOp>(op: O, a: Self, b: &[Self], out: &mut [Self]) {
+                let left = [a; BLOCK];
+                for (b, out) in b.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+                    Self::zip(op, &left[..b.len()], b, out);
+                }
+            }
+            fn zip_one<O: BinaryOp>(op: O, a: Self, b: Self) -> Self {
+                Self::from_f32(op.apply(a.to_f32(), b.to_f32()))
+            }
+            fn zip3<O: TernaryOp>(op: O, a: &[Self], b: &[Self], c: &[Self], out: &mut [Self]) {
+                let mut wide = [[0.0; BLOCK]; 4];
+                let parts = a.chunks(BLOCK).zip(b.chunks(BLOCK)).zip(c.chunks(BLOCK));
+                for (((a, b), c), out) in parts.zip(out.chunks_mut(BLOCK)) {
+                    let [wa, wb, wc, y] = &mut wide;
+                    let y = &mut y[..out.len()];
+                    zip3_slice::<f32, O>(op, widened(a, wa), widened(b, wb), widened(c, wc), y);
+                    Self::narrow(y, out);
+                }
+            }
+        }
+    )*};
+}
+short_loops!(f16, bf16);
+
+/// At most a block in f32.
+fn widened<'a, S: Short>(x: &[S], block: &'a mut [f32; BLOCK]) -> &'a mut [f32] {
+    let block = &mut block[..x.len()];
+    S::widen(x, block);
+    block
+}
+
 /// Runs `$body` with `$T` standing for f32 or f64, or panics for a type that is storage only.
 #[macro_export]
 macro_rules! with_real {
@@ -113,6 +234,32 @@ macro_rules! with_real {
         }
     };
 }
+
+/// Runs `$body` with `$T` standing for the type, which is a float of any width; panics for others.
+macro_rules! with_float {
+    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            $crate::DType::BF16 => {
+                type $T = gradus_core::bf16;
+                $body
+            }
+            $crate::DType::F16 => {
+                type $T = gradus_core::f16;
+                $body
+            }
+            other => panic!("{}: computes with floats, not with {other}", $op),
+        }
+    };
+}
+pub(crate) use with_float;
 
 #[track_caller]
 pub(crate) fn same_dtype(op: &str, a: &Tensor, b: &Tensor) -> DType {
@@ -136,15 +283,15 @@ impl Tensor {
     /// `op` of every element.
     ///
     /// # Panics
-    /// When the elements are neither f32 nor f64.
+    /// When the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn map<O: UnaryOp>(&self, op: O) -> Self {
-        with_real!(O::NAME, self.dtype(), T => {
+        with_float!(O::NAME, self.dtype(), T => {
             let x = self.contiguous();
             let x = x.as_slice::<T>();
             Self::build(self.shape(), |out| {
-                par::for_each_mut(out, 1, O::COST, |i, o| map_slice::<T, O>(op, &x[i..i + o.len()], o));
+                par::for_each_mut(out, 1, O::COST, |i, o| T::map(op, &x[i..i + o.len()], o));
             })
         })
     }
@@ -152,15 +299,15 @@ impl Tensor {
     /// `op` of every element, in place where nobody else holds the buffer.
     ///
     /// # Panics
-    /// When the elements are neither f32 nor f64.
+    /// When the elements are no floats.
     #[track_caller]
     pub fn map_mut<O: UnaryOp>(&mut self, op: O) {
         if !self.is_unique() || !self.is_contiguous() {
             *self = self.map(op);
             return;
         }
-        with_real!(O::NAME, self.dtype(), T => {
-            par::for_each_mut(self.make_mut::<T>(), 1, O::COST, |_, x| map_in_place::<T, O>(op, x));
+        with_float!(O::NAME, self.dtype(), T => {
+            par::for_each_mut(self.make_mut::<T>(), 1, O::COST, |_, x| T::map_mut(op, x));
         });
     }
 
@@ -172,7 +319,7 @@ impl Tensor {
     #[track_caller]
     pub fn zip<O: BinaryOp>(&self, other: &Self, op: O) -> Self {
         let dtype = same_dtype(O::NAME, self, other);
-        with_real!(O::NAME, dtype, T => zip_typed::<T, O>(self, other, op))
+        with_float!(O::NAME, dtype, T => zip_typed::<T, O>(self, other, op))
     }
 
     /// `self = op(self, other)`, in place where nobody else holds the buffer; `other` is broadcast to `self`.
@@ -196,9 +343,9 @@ impl Tensor {
             *self = self.zip(&wide, op);
             return;
         }
-        with_real!(O::NAME, dtype, T => {
+        with_float!(O::NAME, dtype, T => {
             let b = other.as_slice::<T>();
-            par::for_each_mut(self.make_mut::<T>(), 1, O::COST, |i, a| zip_in_place::<T, O>(op, a, &b[i..i + a.len()]));
+            par::for_each_mut(self.make_mut::<T>(), 1, O::COST, |i, a| T::zip_mut(op, a, &b[i..i + a.len()]));
         });
     }
 
@@ -214,13 +361,13 @@ impl Tensor {
         for other in [b, c] {
             assert_eq!(self.shape(), other.shape(), "{}: shapes of the operands", O::NAME);
         }
-        with_real!(O::NAME, dtype, T => {
+        with_float!(O::NAME, dtype, T => {
             let (a, b, c) = (self.contiguous(), b.contiguous(), c.contiguous());
             let (a, b, c) = (a.as_slice::<T>(), b.as_slice::<T>(), c.as_slice::<T>());
             Self::build(self.shape(), |out| {
                 par::for_each_mut(out, 1, O::COST, |i, o| {
                     let r = i..i + o.len();
-                    zip3_slice::<T, O>(op, &a[r.clone()], &b[r.clone()], &c[r], o);
+                    T::zip3(op, &a[r.clone()], &b[r.clone()], &c[r], o);
                 });
             })
         })
@@ -228,13 +375,13 @@ impl Tensor {
 }
 
 #[track_caller]
-fn zip_typed<T: Real, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O) -> Tensor {
+fn zip_typed<T: Loops, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O) -> Tensor {
     if a.shape() == b.shape() && a.is_contiguous() && b.is_contiguous() {
         let (x, y) = (a.as_slice::<T>(), b.as_slice::<T>());
         return Tensor::build(a.shape(), |out| {
             par::for_each_mut(out, 1, O::COST, |i, o| {
                 let r = i..i + o.len();
-                zip_slice::<T, O>(op, &x[r.clone()], &y[r], o);
+                T::zip(op, &x[r.clone()], &y[r], o);
             });
         });
     }
@@ -246,7 +393,7 @@ fn zip_typed<T: Real, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O) -> Tensor {
 }
 
 /// The general case: both operands are strided views of one shape.
-fn zip_strided<T: Real, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O, out: &mut [T]) {
+fn zip_strided<T: Loops, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O, out: &mut [T]) {
     if out.is_empty() {
         return;
     }
@@ -277,12 +424,12 @@ fn zip_strided<T: Real, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O, out: &mut [T
             }
             let (ia, ib) = (pa as usize, pb as usize);
             match (sa, sb) {
-                (1, 1) => zip_slice::<T, O>(op, &xa[ia..ia + n], &xb[ib..ib + n], out),
-                (1, 0) => zip_scalar_right::<T, O>(op, &xa[ia..ia + n], xb[ib], out),
-                (0, 1) => zip_scalar_left::<T, O>(op, xa[ia], &xb[ib..ib + n], out),
+                (1, 1) => T::zip(op, &xa[ia..ia + n], &xb[ib..ib + n], out),
+                (1, 0) => T::zip_right(op, &xa[ia..ia + n], xb[ib], out),
+                (0, 1) => T::zip_left(op, xa[ia], &xb[ib..ib + n], out),
                 _ => {
                     for o in out {
-                        *o = op.apply(xa[pa as usize], xb[pb as usize]);
+                        *o = T::zip_one(op, xa[pa as usize], xb[pb as usize]);
                         pa += sa;
                         pb += sb;
                     }

@@ -2,34 +2,14 @@
 
 use std::panic::Location;
 
-use gradus_core::{DType, Element, bf16, f16};
+use gradus_core::{DType, Element};
 
-use crate::{MatMut, MatRef, Start, Tensor, broadcast_shapes, gemm::Factor, map::same_dtype, par};
-
-/// Runs `$body` with `$T` standing for the type of the factors, or panics for one that is not multiplied.
-macro_rules! with_factor {
-    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
-        match $dtype {
-            DType::F32 => {
-                type $T = f32;
-                $body
-            }
-            DType::F64 => {
-                type $T = f64;
-                $body
-            }
-            DType::BF16 => {
-                type $T = bf16;
-                $body
-            }
-            DType::F16 => {
-                type $T = f16;
-                $body
-            }
-            other => panic!("{}: multiplies floating-point types, not {other}", $op),
-        }
-    };
-}
+use crate::{
+    MatMut, MatRef, Start, Tensor, broadcast_shapes,
+    gemm::Factor,
+    map::{same_dtype, with_float},
+    par,
+};
 
 /// A stack of matrices inside a tensor: strides that [`MatRef`] can take, or a dense copy.
 fn with_plain_strides(t: &Tensor) -> Tensor {
@@ -49,7 +29,7 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn matmul(&self, other: &Self) -> Self {
-        with_factor!("matmul", self.dtype(), T => self.product(other, |a, b, shape| {
+        with_float!("matmul", self.dtype(), T => self.product(other, |a, b, shape| {
             stacked::<T, T>(a, b, shape, |a, b, c| T::gemm_narrow(a, b, c, Start::Zero))
         }))
     }
@@ -61,7 +41,7 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn matmul_wide(&self, other: &Self) -> Self {
-        with_factor!("matmul", self.dtype(), T => self.product(other, |a, b, shape| {
+        with_float!("matmul", self.dtype(), T => self.product(other, |a, b, shape| {
             stacked::<T, <T as Factor>::Sum>(a, b, shape, |a, b, c| T::gemm(a, b, c, Start::Zero))
         }))
     }
@@ -140,7 +120,7 @@ impl Tensor {
         let m: usize = self.shape[..self.ndim() - 1].iter().product();
         let mut shape = self.shape.clone();
         shape[self.ndim() - 1] = n;
-        with_factor!("linear", dtype, T => {
+        with_float!("linear", dtype, T => {
             let bias = bias.map(|b| b.to_dtype(<T as Factor>::Sum::DTYPE));
             Self::build::<T>(&shape, |out| {
                 let start = bias.as_ref().map_or(Start::Zero, |b| Start::Bias(b.as_slice()));

@@ -2,7 +2,7 @@
 
 use gradus_core::DType;
 
-use crate::Tensor;
+use crate::{Tensor, map::same_dtype};
 
 /// Defines elementwise operations of one, two or three operands:
 /// `Name(field, ...) "label" cost |self, x| body;` with f64 fields (`Name()` for none). The body sees a type
@@ -112,7 +112,7 @@ impl Tensor {
     /// `k * x + c` for every element.
     ///
     /// # Panics
-    /// When the elements are neither f32 nor f64.
+    /// When the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn affine(&self, k: f64, c: f64) -> Self {
@@ -122,7 +122,7 @@ impl Tensor {
     /// `self *= k`, in place where nobody else holds the buffer.
     ///
     /// # Panics
-    /// When the elements are neither f32 nor f64.
+    /// When the elements are no floats.
     #[track_caller]
     pub fn scale_assign(&mut self, k: f64) {
         self.map_mut(Affine { k, c: 0.0 });
@@ -131,11 +131,15 @@ impl Tensor {
     /// 1 where the elements are equal, 0 elsewhere, as bytes; broadcast.
     ///
     /// # Panics
-    /// When the shapes do not broadcast, or the types differ or are 16-bit floats.
+    /// When the shapes do not broadcast or the types differ.
     #[must_use]
     #[track_caller]
     pub fn eq_mask(&self, other: &Self) -> Self {
         match self.dtype() {
+            DType::F16 | DType::BF16 => {
+                same_dtype("eq_mask", self, other);
+                self.to_dtype(DType::F32).eq_mask(&other.to_dtype(DType::F32))
+            }
             DType::F32 => self.zip_any::<f32, f32, u8>(other, "eq_mask", |a, b| u8::from(a == b)),
             DType::F64 => self.zip_any::<f64, f64, u8>(other, "eq_mask", |a, b| u8::from(a == b)),
             DType::I64 => self.zip_any::<i64, i64, u8>(other, "eq_mask", |a, b| u8::from(a == b)),

@@ -12,12 +12,15 @@ mod tests;
 pub(crate) use fold::fold_lanes;
 pub use fold::sum_row;
 use fold::{Extreme, Fold, Sum, fold_dims};
-use gradus_core::FloatElement;
+use gradus_core::{DType, FloatElement};
 
 use crate::{Tensor, elementwise_ops, normalize_dim, normalize_dims, par, shape::Dims, with_real};
 
 #[track_caller]
 fn reduce<F: Fold>(f: F, t: &Tensor, dims: &[usize], keepdim: bool) -> Tensor {
+    if t.is_short() {
+        return t.in_compute_type(|t| reduce(f, t, dims, keepdim));
+    }
     let y = with_real!(F::NAME, t.dtype(), T => {
         if t.numel() == 0 {
             let mut shape = Dims::from_slice(t.shape());
@@ -59,7 +62,7 @@ impl Tensor {
     /// ```
     ///
     /// # Panics
-    /// When a dimension does not exist or is named twice, or the elements are neither f32 nor f64.
+    /// When a dimension does not exist or is named twice, or the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn sum(&self, dims: &[isize], keepdim: bool) -> Self {
@@ -73,6 +76,9 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn mean(&self, dims: &[isize], keepdim: bool) -> Self {
+        if self.is_short() {
+            return self.in_compute_type(|x| x.mean(dims, keepdim));
+        }
         let dims = normalize_dims("mean", dims, self.ndim());
         let mut y = reduce(Sum, self, &dims, keepdim);
         y.map_mut(DivideBy { n: count(self, &dims) as f64 });
@@ -82,7 +88,7 @@ impl Tensor {
     /// Sums a broadcast result back to `shape`: the gradient of broadcasting.
     ///
     /// # Panics
-    /// When `shape` does not broadcast to the shape of this tensor, or the elements are neither f32 nor f64.
+    /// When `shape` does not broadcast to the shape of this tensor, or the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn sum_to(&self, shape: &[usize]) -> Self {
@@ -107,6 +113,9 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn var(&self, dims: &[isize], correction: usize, keepdim: bool) -> Self {
+        if self.is_short() {
+            return self.in_compute_type(|x| x.var(dims, correction, keepdim));
+        }
         let along = normalize_dims("var", dims, self.ndim());
         let squares = self.zip(&self.mean(dims, true), SquaredDifference {});
         let mut y = reduce(Sum, &squares, &along, keepdim);
@@ -137,7 +146,7 @@ impl Tensor {
     /// The largest element along one dimension and its index (i64): the first of equals, and of NaNs.
     ///
     /// # Panics
-    /// When the dimension does not exist or is empty, or the elements are neither f32 nor f64.
+    /// When the dimension does not exist or is empty, or the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn max_dim(&self, dim: isize, keepdim: bool) -> (Self, Self) {
@@ -174,7 +183,7 @@ impl Tensor {
     /// Running sums along a dimension, accumulated in f64.
     ///
     /// # Panics
-    /// When the dimension does not exist, or the elements are neither f32 nor f64.
+    /// When the dimension does not exist, or the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn cumsum(&self, dim: isize) -> Self {
@@ -214,6 +223,10 @@ fn extreme_dim<const MAX: bool>(
     if t.ndim() == 0 {
         return extreme_dim::<MAX>(name, &t.view(&[1]), dim, false);
     }
+    if t.is_short() {
+        let (values, index) = extreme_dim::<MAX>(name, &t.to_dtype(DType::F32), dim, keepdim);
+        return (values.to_dtype(t.dtype()), index);
+    }
     let d = normalize_dim(name, dim, t.ndim());
     let n = t.shape()[d];
     assert!(n > 0, "{name}: nothing to choose from along dimension {d} of shape {:?}", t.shape());
@@ -248,6 +261,9 @@ fn shape_with(shape: &[usize], dim: usize, size: usize) -> Dims {
 fn running_sum(t: &Tensor, dim: isize, reversed: bool) -> Tensor {
     if t.ndim() == 0 {
         return running_sum(&t.view(&[1]), dim, reversed).view(&[]);
+    }
+    if t.is_short() {
+        return t.in_compute_type(|t| running_sum(t, dim, reversed));
     }
     let n = t.shape()[normalize_dim("cumsum", dim, t.ndim())];
     let rows = t.transpose(dim, -1).contiguous();

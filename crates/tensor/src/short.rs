@@ -1,8 +1,13 @@
-//! The 16-bit floats as slices: widened to f32, which is exact, and rounded from it.
+//! The 16-bit floats are storage: arithmetic on them happens in f32.
+//!
+//! Slices are widened, which is exact, and rounded back once. Elementwise operations do so block by block in the cache;
+//! operations that are made of several passes widen a whole tensor.
 
 use gradus_core::{Element, bf16, f16};
 use gradus_kernel::convert::{self, Bf16, F16, Overflow};
 use half::slice::HalfFloatSliceExt;
+
+use crate::Tensor;
 
 /// A 16-bit float.
 pub(crate) trait Short: Element {
@@ -27,3 +32,178 @@ macro_rules! short {
 }
 short!(f16, F16);
 short!(bf16, Bf16);
+
+impl Tensor {
+    /// What `f`, which computes in f32 or f64, gives for this tensor: 16-bit floats are widened to f32 before, and the
+    /// result is rounded to their type after. Other types go in and come out as they are.
+    ///
+    /// ```
+    /// use gradus_tensor::{DType, Tensor};
+    ///
+    /// let x = Tensor::full(&[300], 1.0, DType::BF16);
+    /// let sum = x.in_compute_type(|x| x.sum(&[], false));
+    /// assert_eq!((sum.dtype(), sum.item()), (DType::BF16, 300.0));
+    /// ```
+    #[must_use]
+    pub fn in_compute_type(&self, f: impl FnOnce(&Self) -> Self) -> Self {
+        f(&self.to_dtype(self.dtype().compute())).to_dtype(self.dtype())
+    }
+
+    /// Whether the elements are of 16 bits, and arithmetic happens in f32.
+    pub(crate) fn is_short(&self) -> bool {
+        self.dtype().compute() != self.dtype()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gradus_core::{DType, RngStream};
+
+    use super::*;
+    use crate::{AttentionOptions, ConvOptions, MaxPoolOptions, elementwise_ops};
+
+    fn random(shape: &[usize], seed: u64, dtype: DType) -> Tensor {
+        let stream = RngStream::new(seed, 0, 0);
+        let n: usize = shape.iter().product();
+        let x: Vec<f32> = (0..n as u64).map(|i| stream.uniform(i) as f32 * 4.0 - 2.0).collect();
+        Tensor::from_slice(&x, shape).to_dtype(dtype)
+    }
+
+    /// `f` of 16-bit operands is `f` of the widened ones, rounded once, bit for bit.
+    #[track_caller]
+    fn check(operands: &[Tensor], f: impl Fn(&[Tensor]) -> Tensor) {
+        let wide: Vec<Tensor> = operands.iter().map(|t| t.to_dtype(DType::F32)).collect();
+        // Views of the same kind: the layout decides which loop runs.
+        let wide: Vec<Tensor> = (operands.iter().zip(wide))
+            .map(|(t, w)| {
+                if t.is_contiguous() || t.ndim() < 2 {
+                    w
+                } else {
+                    w.transpose(0, 1).contiguous().transpose(0, 1)
+                }
+            })
+            .collect();
+        let (got, want) = (f(operands), f(&wide));
+        assert_eq!(got.shape(), want.shape());
+        let want = want.to_dtype(got.dtype());
+        assert_eq!(
+            got.to_dtype(DType::F64).to_vec::<f64>(),
+            want.to_dtype(DType::F64).to_vec::<f64>()
+        );
+    }
+
+    elementwise_ops! {
+        Curve(k) "curve" 1.0 |self, x| x.exp_() + T::lit(self.k);
+        Mix() "mix" 1.0 |self, a, b| a * a - b;
+        Mix3() "mix3" 1.0 |self, a, b, c| a * b - c * c;
+    }
+
+    #[test]
+    fn elementwise_operations_round_once_in_every_layout() {
+        for dtype in [DType::BF16, DType::F16] {
+            for n in [0, 1, 7, 511, 512, 513, 1500] {
+                let [a, b, c] = [1, 2, 3].map(|seed| random(&[3, n], seed, dtype));
+                let (row, column) = (random(&[n], 4, dtype), random(&[3, 1], 5, dtype));
+                let turned = random(&[n, 3], 6, dtype).transpose(0, 1);
+                check(&[a.clone()], |t| t[0].map(Curve { k: 0.3 }));
+                check(&[a.clone()], |t| {
+                    let mut x = t[0].to_contiguous();
+                    x.map_mut(Curve { k: 0.3 });
+                    x
+                });
+                for other in [&b, &row, &column, &turned] {
+                    check(&[a.clone(), other.clone()], |t| t[0].zip(&t[1], Mix {}));
+                    check(&[a.clone(), other.clone()], |t| t[1].zip(&t[0], Mix {}));
+                    check(&[a.clone(), other.clone()], |t| {
+                        let mut x = t[0].to_contiguous();
+                        x.zip_mut(&t[1], Mix {});
+                        x
+                    });
+                }
+                check(&[a, b, c], |t| t[0].zip3(&t[1], &t[2], Mix3 {}));
+            }
+        }
+    }
+
+    #[test]
+    fn operations_of_several_passes_round_once() {
+        for dtype in [DType::BF16, DType::F16] {
+            let x = random(&[4, 6, 10], 1, dtype);
+            let g = random(&[4, 6, 10], 2, dtype);
+            check(&[x.clone()], |t| t[0].sum(&[1], false));
+            check(&[x.clone()], |t| t[0].mean(&[], false));
+            check(&[x.clone()], |t| t[0].var(&[0, 2], 1, true));
+            check(&[x.clone()], |t| t[0].amax(&[-1], false));
+            check(&[x.clone()], |t| t[0].sum_to(&[6, 1]));
+            check(&[x.clone()], |t| t[0].max_dim(1, false).0);
+            check(&[x.clone()], |t| t[0].argmax(Some(1), false));
+            check(&[x.clone()], |t| t[0].cumsum(1));
+            check(&[x.clone()], |t| t[0].cumsum_reversed(0));
+            check(&[x.clone()], |t| t[0].softmax(1));
+            check(&[x.clone()], |t| t[0].log_softmax(-1));
+            check(&[x.clone()], |t| t[0].logsumexp(&[0], false));
+            check(&[x.clone(), g.clone()], |t| t[0].softmax_grad(&t[1], 1));
+            check(&[x.clone(), g.clone()], |t| t[0].log_softmax_grad(&t[1], 0));
+            check(&[x.clone(), g], |t| t[0].eq_mask(&t[1]));
+            let index = Tensor::from_slice(&[0i64, 2, 2, 5], &[4]);
+            check(&[x.clone()], |t| t[0].index_select(1, &index));
+            check(&[x], |t| t[0].index_sum(0, 7, &index, Some(5)));
+        }
+    }
+
+    #[test]
+    fn images_and_heads_round_once() {
+        for dtype in [DType::BF16, DType::F16] {
+            let (x, w, bias) = (
+                random(&[2, 8, 9, 9], 1, dtype),
+                random(&[5, 8, 3, 3], 2, dtype),
+                random(&[5], 3, dtype),
+            );
+            for stride in [1, 2] {
+                let options = ConvOptions::default().with_stride([stride; 2]).with_padding([1, 1]);
+                check(&[x.clone(), w.clone(), bias.clone()], |t| {
+                    t[0].conv2d(&t[1], Some(&t[2]), options)
+                });
+                let dy = x.conv2d(&w, None, options);
+                check(&[dy.clone(), w.clone()], |t| {
+                    t[0].conv2d_grad_input(&t[1], x.shape(), options)
+                });
+                check(&[dy, x.clone()], |t| t[0].conv2d_grad_weight(&t[1], w.shape(), options));
+            }
+            let options = MaxPoolOptions::new([2, 2]);
+            check(&[x.clone()], |t| t[0].max_pool2d(options));
+            let (y, places) = x.max_pool2d_with_places(options);
+            check(&[y], |t| t[0].max_pool2d_grad(&places, x.shape(), options));
+
+            let heads = |seed| random(&[2, 10, 3, 8], seed, dtype);
+            let mask = random(&[10, 10], 9, dtype);
+            let lie = |t: &Tensor, tokens| {
+                if tokens { t.transpose(1, 2) } else { t.view(&[2, 3, 10, 8]) }
+            };
+            for tokens in [false, true] {
+                let operands = [heads(1), heads(2), heads(3), mask.clone(), heads(4)];
+                let grads = |t: &[Tensor], which: usize| {
+                    let options = AttentionOptions::new().with_causal(true).with_mask(t[3].clone());
+                    let [q, k, v, g] = [0, 1, 2, 4].map(|i| lie(&t[i], tokens));
+                    let (y, lse) = q.scaled_dot_product_attention(&k, &v, &options);
+                    if which == 3 {
+                        return y;
+                    }
+                    // The output that backward reads is rounded in 16 bits: not so here, for equal operands.
+                    let y = y.to_dtype(dtype).to_dtype(t[0].dtype());
+                    let all = q.scaled_dot_product_attention_grad(
+                        [&k, &v],
+                        &options,
+                        [&y, &lse],
+                        &g,
+                        [true; 3],
+                    );
+                    all[which].clone().expect("all are wanted")
+                };
+                for which in 0..4 {
+                    check(&operands, |t| grads(t, which));
+                }
+            }
+        }
+    }
+}

@@ -174,12 +174,15 @@ impl Tensor {
     /// ```
     ///
     /// # Panics
-    /// When the dimension does not exist, or the elements are neither f32 nor f64.
+    /// When the dimension does not exist, or the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn softmax(&self, dim: isize) -> Self {
         if self.ndim() == 0 {
             return self.view(&[1]).softmax(dim).view(&[]);
+        }
+        if self.is_short() {
+            return self.in_compute_type(|x| x.softmax(dim));
         }
         let n = self.shape()[normalize_dim("softmax", dim, self.ndim())];
         let x = self.transpose(dim, -1).contiguous();
@@ -200,6 +203,9 @@ impl Tensor {
         if self.ndim() == 0 {
             return self.view(&[1]).log_softmax(dim).view(&[]);
         }
+        if self.is_short() {
+            return self.in_compute_type(|x| x.log_softmax(dim));
+        }
         let n = self.shape()[normalize_dim("log_softmax", dim, self.ndim())];
         let x = self.transpose(dim, -1).contiguous();
         with_real!("log_softmax", self.dtype(), T => {
@@ -216,6 +222,9 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn logsumexp(&self, dims: &[isize], keepdim: bool) -> Self {
+        if self.is_short() {
+            return self.in_compute_type(|x| x.logsumexp(dims, keepdim));
+        }
         let dims = normalize_dims("logsumexp", dims, self.ndim());
         let mut kept = Dims::from_slice(self.shape());
         dims.iter().for_each(|&d| kept[d] = 1);
@@ -238,13 +247,16 @@ impl Tensor {
     /// For rows along the last dimension, the pair `m = max x` and `l = ln sum e^(x - m)`, with which
     /// `log_softmax(x) = (x - m) - l`: what a fused loss needs of the row, in two numbers.
     ///
-    /// Shape `[.., n]` gives `[.., 2]`. The maximum of nothing is negative infinity.
+    /// Shape `[.., n]` gives `[.., 2]`, in f32 for 16-bit floats. The maximum of nothing is negative infinity.
     ///
     /// # Panics
-    /// When there is no dimension, or the elements are neither f32 nor f64.
+    /// When there is no dimension, or the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn log_normalizer(&self) -> Self {
+        if self.is_short() {
+            return self.to_dtype(self.dtype().compute()).log_normalizer();
+        }
         let last = normalize_dim("log_normalizer", -1, self.ndim());
         let n = self.shape()[last];
         let mut shape = Dims::from_slice(self.shape());
@@ -274,6 +286,9 @@ impl Tensor {
             return self.view(&[1]).softmax_grad(&grad.view(&[1]), dim).view(&[]);
         }
         let dtype = same_dtype("softmax_grad", self, grad);
+        if self.is_short() {
+            return self.in_compute_type(|y| y.softmax_grad(&grad.to_dtype(dtype.compute()), dim));
+        }
         let n = self.shape()[normalize_dim("softmax_grad", dim, self.ndim())];
         let (y, g) = (self.transpose(dim, -1).contiguous(), grad.transpose(dim, -1).contiguous());
         with_real!("softmax_grad", dtype, T => {
@@ -295,6 +310,10 @@ impl Tensor {
             return self.view(&[1]).log_softmax_grad(&grad.view(&[1]), dim).view(&[]);
         }
         let dtype = same_dtype("log_softmax_grad", self, grad);
+        if self.is_short() {
+            return self
+                .in_compute_type(|y| y.log_softmax_grad(&grad.to_dtype(dtype.compute()), dim));
+        }
         let n = self.shape()[normalize_dim("log_softmax_grad", dim, self.ndim())];
         let (y, g) = (self.transpose(dim, -1).contiguous(), grad.transpose(dim, -1).contiguous());
         with_real!("log_softmax_grad", dtype, T => {

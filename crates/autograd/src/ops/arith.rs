@@ -1,4 +1,4 @@
-//! Arithmetic with broadcasting.
+//! Arithmetic with broadcasting. Operands of different types are promoted to the wider one.
 
 use gradus_tensor::{Tensor, elementwise_ops};
 
@@ -22,11 +22,12 @@ impl Var {
     /// `a + b`, broadcast.
     ///
     /// # Panics
-    /// When the shapes do not broadcast, the types differ, or the operands lie on different tapes.
+    /// When the shapes do not broadcast or the operands lie on different tapes.
     #[must_use]
     #[track_caller]
     pub fn add(&self, other: &Self) -> Self {
-        Self::op("add", &[self, other], self.value().add(other.value()), |g, sink| {
+        let [a, b] = Self::promoted("add", [self, other]);
+        Self::op("add", &[&a, &b], a.value().add(b.value()), |g, sink| {
             sink.add_broadcast(0, g.clone());
             sink.add_broadcast(1, g);
         })
@@ -39,7 +40,8 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn sub(&self, other: &Self) -> Self {
-        Self::op("sub", &[self, other], self.value().sub(other.value()), |mut g, sink| {
+        let [a, b] = Self::promoted("sub", [self, other]);
+        Self::op("sub", &[&a, &b], a.value().sub(b.value()), |mut g, sink| {
             sink.add_broadcast(0, g.clone());
             if sink.needs(1) {
                 g.map_mut(Scale { k: -1.0 });
@@ -55,11 +57,12 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn mul(&self, other: &Self) -> Self {
+        let [left, right] = Self::promoted("mul", [self, other]);
         // An operand is kept only for the gradient of the other.
-        let a = other.is_tracked().then(|| self.value().clone());
-        let b = self.is_tracked().then(|| other.value().clone());
-        let y = self.value().mul(other.value());
-        Self::op("mul", &[self, other], y, move |mut g, sink| match (a, b) {
+        let a = right.is_tracked().then(|| left.value().clone());
+        let b = left.is_tracked().then(|| right.value().clone());
+        let y = left.value().mul(right.value());
+        Self::op("mul", &[&left, &right], y, move |mut g, sink| match (a, b) {
             (Some(a), Some(b)) => {
                 sink.add_broadcast(0, g.mul(&b));
                 g.zip_mut(&a, Mul {});
@@ -84,10 +87,11 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn div(&self, other: &Self) -> Self {
-        let y = self.value().div(other.value());
-        let quotient = other.is_tracked().then(|| y.clone());
-        let b = other.value().clone();
-        Self::op("div", &[self, other], y, move |mut g, sink| {
+        let [left, right] = Self::promoted("div", [self, other]);
+        let y = left.value().div(right.value());
+        let quotient = right.is_tracked().then(|| y.clone());
+        let b = right.value().clone();
+        Self::op("div", &[&left, &right], y, move |mut g, sink| {
             if let Some(y) = quotient {
                 sink.add_broadcast(1, g.zip3(&y, &b.broadcast_to(y.shape()), DivisorGrad {}));
             }
@@ -108,8 +112,9 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn pow(&self, exponent: &Self) -> Self {
-        let (a, b) = (self.value().clone(), exponent.value().clone());
-        Self::op("pow", &[self, exponent], a.zip(&b, Pow {}), move |g, sink| {
+        let [base, exponent] = Self::promoted("pow", [self, exponent]);
+        let (a, b) = (base.value().clone(), exponent.value().clone());
+        Self::op("pow", &[&base, &exponent], a.zip(&b, Pow {}), move |g, sink| {
             let (a, b) = (a.broadcast_to(g.shape()), b.broadcast_to(g.shape()));
             if sink.needs(0) {
                 sink.add_broadcast(0, g.zip3(&a, &b, BaseGrad {}));
@@ -124,7 +129,8 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn affine(&self, k: f64, c: f64) -> Self {
-        Self::op("affine", &[self], self.value().affine(k, c), move |mut g, sink| {
+        let [x] = Self::autocast("add", [self]);
+        Self::op("affine", &[&x], x.value().affine(k, c), move |mut g, sink| {
             if k != 1.0 {
                 g.map_mut(Scale { k });
             }
@@ -143,7 +149,8 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn mul_scalar(&self, k: f64) -> Self {
-        Self::op("mul_scalar", &[self], self.value().map(Scale { k }), move |mut g, sink| {
+        let [x] = Self::autocast("mul", [self]);
+        Self::op("mul_scalar", &[&x], x.value().map(Scale { k }), move |mut g, sink| {
             g.map_mut(Scale { k });
             sink.add(0, g);
         })

@@ -26,10 +26,16 @@ impl Var {
         v: &Self,
         options: &AttentionOptions,
     ) -> Self {
-        let [q, keys, values] = [self, k, v].map(|t| t.value().clone());
-        let (y, lse) = q.scaled_dot_product_attention(&keys, &values, options);
-        let (saved, options) = (y.clone(), options.clone());
-        Self::op("scaled_dot_product_attention", &[self, k, v], y, move |g, sink| {
+        let operands = Self::autocast("scaled_dot_product_attention", [self, k, v]);
+        let [q, keys, values] = operands.each_ref().map(|t| t.value().clone());
+        let mut options = options.clone();
+        // A policy casts the operands; what is added to scores follows them.
+        let mask = options.mask.take();
+        options.mask = mask.map(|m| if m.dtype().is_float() { m.to_dtype(q.dtype()) } else { m });
+        let (y, lse) = q.scaled_dot_product_attention(&keys, &values, &options);
+        let saved = y.clone();
+        let inputs = operands.each_ref().map(|t| &**t);
+        Self::op("scaled_dot_product_attention", &inputs, y, move |g, sink| {
             let needs = [0, 1, 2].map(|i| sink.needs(i));
             let grads = q.scaled_dot_product_attention_grad(
                 [&keys, &values],

@@ -22,11 +22,25 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn conv2d(&self, weight: &Self, bias: Option<&Self>, options: ConvOptions<2>) -> Self {
-        let y = self.value().conv2d(weight.value(), bias.map(Self::value), options);
-        let (x, w) = (self.value().clone(), weight.value().clone());
-        let inputs: Vec<&Self> = [Some(self), Some(weight), bias].into_iter().flatten().collect();
+        self.correlate("conv2d", weight, bias, options)
+    }
+
+    #[track_caller]
+    fn correlate(
+        &self,
+        op: &'static str,
+        weight: &Self,
+        bias: Option<&Self>,
+        options: ConvOptions<2>,
+    ) -> Self {
+        // The bias is added to sums in f32; it needs no cast.
+        let [input, weight] = Self::autocast(op, [self, weight]);
+        let y = input.value().conv2d(weight.value(), bias.map(Self::value), options);
+        let (x, w) = (input.value().clone(), weight.value().clone());
+        let inputs: Vec<&Self> =
+            [Some(&*input), Some(&*weight), bias].into_iter().flatten().collect();
         let has_bias = bias.is_some();
-        Self::op("conv2d", &inputs, y, move |g, sink| {
+        Self::op(op, &inputs, y, move |g, sink| {
             let g = g.contiguous();
             if sink.needs(0) {
                 sink.add(0, g.conv2d_grad_input(&w, x.shape(), options));
@@ -35,7 +49,7 @@ impl Var {
                 sink.add(1, g.conv2d_grad_weight(&x, w.shape(), options));
             }
             if has_bias && sink.needs(2) {
-                sink.add(2, g.sum(&[0, 2, 3], false));
+                sink.add(2, g.to_dtype(sink.dtype(2)).sum(&[0, 2, 3], false));
             }
         })
     }
@@ -55,6 +69,8 @@ impl Var {
             x.len() == 3 && w.len() == 3,
             "conv1d: input {x:?} and weight {w:?} have to be 3-d"
         );
-        self.unsqueeze(2).conv2d(&weight.unsqueeze(2), bias, options.into()).squeeze(2)
+        let [input, weight] = Self::autocast("conv1d", [self, weight]);
+        let y = input.unsqueeze(2).correlate("conv1d", &weight.unsqueeze(2), bias, options.into());
+        y.squeeze(2)
     }
 }

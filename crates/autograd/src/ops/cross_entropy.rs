@@ -196,7 +196,6 @@ fn class_dim(
             "{op}: shape of the weight for an input of shape {:?}",
             input.shape()
         );
-        assert_eq!(w.dtype(), input.dtype(), "{op}: types of the weight and the input");
     }
     if target.dtype() != DType::I64 {
         return dim;
@@ -248,11 +247,20 @@ impl Var {
     #[track_caller]
     pub fn cross_entropy(&self, target: &Tensor, options: &CrossEntropy) -> Self {
         const OP: &str = "cross_entropy";
-        let (input, e) = (self.value(), options.label_smoothing);
+        let e = options.label_smoothing;
         assert!(
             (0.0..=1.0).contains(&e),
             "{OP}: label_smoothing is {e}; it has to be within [0, 1]"
         );
+        Self::loss_of(OP, self, Some(target.dtype()), |logits| {
+            logits.cross_entropy_real(target, options)
+        })
+    }
+
+    #[track_caller]
+    fn cross_entropy_real(&self, target: &Tensor, options: &CrossEntropy) -> Self {
+        const OP: &str = "cross_entropy";
+        let input = self.value();
         let dim = class_dim(OP, input, target, options.weight.as_ref(), options.ignore_index);
         let (order, back) =
             (order_with_last(input.ndim(), dim), order_from_last(input.ndim(), dim));
@@ -264,15 +272,10 @@ impl Var {
                 input.shape(),
                 "{OP}: shapes of the probabilities and the input"
             );
-            assert_eq!(
-                target.dtype(),
-                input.dtype(),
-                "{OP}: types of the probabilities and the input"
-            );
-            target.permute(&order).contiguous()
+            target.to_dtype(input.dtype()).permute(&order).contiguous()
         };
         let mut options = options.clone();
-        options.weight = options.weight.map(|w| w.contiguous());
+        options.weight = options.weight.map(|w| w.to_dtype(input.dtype()).contiguous());
         let reduction = options.reduction;
         let x = input.permute(&order).contiguous();
         let parts = x.log_normalizer();
@@ -312,6 +315,18 @@ impl Var {
     ) -> Self {
         const OP: &str = "nll_loss";
         assert_eq!(target.dtype(), DType::I64, "{OP}: type of the labels");
+        Self::loss_of(OP, self, None, |x| x.nll_real(target, weight, ignore_index, reduction))
+    }
+
+    #[track_caller]
+    fn nll_real(
+        &self,
+        target: &Tensor,
+        weight: Option<&Tensor>,
+        ignore_index: i64,
+        reduction: Reduction,
+    ) -> Self {
+        const OP: &str = "nll_loss";
         let dim = class_dim(OP, self.value(), target, weight, ignore_index);
         let shape = self.shape().to_vec();
         let (classes, inner) = (shape[dim], shape[dim + 1..].iter().product::<usize>());
@@ -321,7 +336,7 @@ impl Var {
         let place =
             move |i: usize, label: i64| (i / inner * classes + label as usize) * inner + i % inner;
         with_real!(OP, self.dtype(), T => {
-            let weight = weight.map(|w| w.to_vec::<T>());
+            let weight = weight.map(|w| w.to_dtype(T::DTYPE).to_vec::<T>());
             let counted = labels.into_iter().enumerate().filter(move |&(_, label)| label != ignore_index);
             let counted: Vec<(usize, usize, T)> = counted
                 .map(|(i, label)| (i, place(i, label), weight.as_ref().map_or(T::ONE, |w| w[label as usize])))

@@ -14,11 +14,10 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn gather(&self, dim: isize, index: &Tensor) -> Self {
-        let y = self.value().gather(dim, index);
+        let [x] = Self::autocast("gather", [self]);
+        let y = x.value().gather(dim, index);
         let (shape, index) = (self.shape().to_vec(), index.clone());
-        Self::op("gather", &[self], y, move |g, sink| {
-            sink.add(0, g.scatter_sum(&shape, dim, &index))
-        })
+        Self::op("gather", &[&x], y, move |g, sink| sink.add(0, g.scatter_sum(&shape, dim, &index)))
     }
 
     /// The slices that `index` (i64, 1-dimensional) names along a dimension, in its order.
@@ -28,10 +27,11 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn index_select(&self, dim: isize, index: &Tensor) -> Self {
-        let y = self.value().index_select(dim, index);
+        let [x] = Self::autocast("index_select", [self]);
+        let y = x.value().index_select(dim, index);
         let (shape, index) = (self.shape().to_vec(), index.clone());
         let size = shape[gradus_tensor::normalize_dim("index_select", dim, shape.len())];
-        Self::op("index_select", &[self], y, move |g, sink| {
+        Self::op("index_select", &[&x], y, move |g, sink| {
             sink.add(0, g.index_sum(dim, size, &index, None))
         })
     }
@@ -58,8 +58,9 @@ impl Var {
         let mut shape = index.shape().to_vec();
         shape.push(width);
         let flat = index.view(&[index.numel()]);
-        let y = self.value().index_select(0, &flat).view(&shape);
-        Self::op("embedding", &[self], y, move |g, sink| {
+        let [table] = Self::autocast("embedding", [self]);
+        let y = table.value().index_select(0, &flat).view(&shape);
+        Self::op("embedding", &[&table], y, move |g, sink| {
             sink.add(0, g.view(&[flat.numel(), width]).index_sum(0, rows, &flat, skip));
         })
     }
@@ -68,14 +69,14 @@ impl Var {
     /// influence on the result or on a gradient, not even as NaN.
     ///
     /// # Panics
-    /// When `cond` is no tensor of bytes, the types of `a` and `b` differ, the shapes do not broadcast, or the
-    /// values lie on different tapes.
+    /// When `cond` is no tensor of bytes, the shapes do not broadcast, or the values lie on different tapes.
     #[must_use]
     #[track_caller]
     pub fn where_cond(cond: &Tensor, a: &Self, b: &Self) -> Self {
+        let [a, b] = Self::promoted("where", [a, b]);
         let y = cond.choose(a.value(), b.value());
         let cond = cond.clone();
-        Self::op("where_cond", &[a, b], y, move |g, sink| {
+        Self::op("where_cond", &[&a, &b], y, move |g, sink| {
             let zero = Tensor::zeros(&[], g.dtype());
             if sink.needs(0) {
                 sink.add_broadcast(0, cond.choose(&g, &zero));

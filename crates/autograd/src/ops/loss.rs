@@ -2,7 +2,7 @@
 
 use gradus_tensor::{BinaryOp, Real, Tensor, elementwise_ops};
 
-use crate::Var;
+use crate::{DType, Var};
 
 /// How the losses of single elements (or rows) become the result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -143,6 +143,20 @@ fn paired(
     slopes: (impl BinaryOp + 'static, impl BinaryOp + 'static),
 ) -> Var {
     same_shape(name, input, target.value());
+    let pair = Var::promoted(name, [input, target]);
+    Var::in_compute_type(pair.each_ref().map(|v| &**v), |pair| {
+        paired_real(name, pair, reduction, loss, slopes)
+    })
+}
+
+#[track_caller]
+fn paired_real(
+    name: &'static str,
+    [input, target]: [&Var; 2],
+    reduction: Reduction,
+    loss: impl BinaryOp,
+    slopes: (impl BinaryOp + 'static, impl BinaryOp + 'static),
+) -> Var {
     let (x, y) = (input.value().clone(), target.value().clone());
     let losses = x.zip(&y, loss);
     let (total, batch) = sizes(&losses);
@@ -166,13 +180,28 @@ fn same_shape(name: &str, input: &Var, target: &Tensor) {
 }
 
 impl Var {
+    /// A loss of an input against a constant target: cast as the policy wants for both, or to the wider of them, and
+    /// computed in f32 for 16-bit floats.
+    #[track_caller]
+    pub(super) fn loss_of(
+        op: &str,
+        input: &Self,
+        target: Option<DType>,
+        loss: impl FnOnce(&Self) -> Self,
+    ) -> Self {
+        let target = target.filter(|d| d.is_float());
+        let wider = || input.dtype().promote(target.unwrap_or(input.dtype()));
+        let to = Self::wanted(op, &[input], target.as_slice()).unwrap_or_else(wider);
+        Self::in_compute_type([&input.to_dtype(to)], |[input]| loss(input))
+    }
+
     /// `(x - y)^2`, reduced.
     ///
     /// The shapes have to be equal: `[n, 1]` against `[n]` would compare everything with everything, which PyTorch
     /// does with a warning.
     ///
     /// # Panics
-    /// When shapes or types differ.
+    /// When the shapes differ.
     #[must_use]
     #[track_caller]
     pub fn mse_loss(&self, target: &Self, reduction: Reduction) -> Self {
@@ -183,7 +212,7 @@ impl Var {
     /// `|x - y|`, reduced. Gradient 0 where they are equal.
     ///
     /// # Panics
-    /// When shapes or types differ.
+    /// When the shapes differ.
     #[must_use]
     #[track_caller]
     pub fn l1_loss(&self, target: &Self, reduction: Reduction) -> Self {
@@ -195,7 +224,7 @@ impl Var {
     /// `beta` is 1; 0 is [`l1_loss`](Self::l1_loss).
     ///
     /// # Panics
-    /// When shapes or types differ, or `beta` is negative or NaN.
+    /// When the shapes differ, or `beta` is negative or NaN.
     #[must_use]
     #[track_caller]
     pub fn smooth_l1_loss(&self, target: &Self, beta: f64, reduction: Reduction) -> Self {
@@ -211,7 +240,7 @@ impl Var {
     /// `delta` is 1.
     ///
     /// # Panics
-    /// When shapes or types differ, or `delta` is not positive.
+    /// When the shapes differ, or `delta` is not positive.
     #[must_use]
     #[track_caller]
     pub fn huber_loss(&self, target: &Self, delta: f64, reduction: Reduction) -> Self {
@@ -227,7 +256,7 @@ impl Var {
     /// Gradient of the target: 0 where `p` is 0.
     ///
     /// # Panics
-    /// When shapes or types differ.
+    /// When the shapes differ.
     #[must_use]
     #[track_caller]
     pub fn kl_div(&self, target: &Self, log_target: bool, reduction: Reduction) -> Self {
@@ -252,7 +281,7 @@ impl Var {
     /// No gradient flows into the target or the weights.
     ///
     /// # Panics
-    /// When the shapes of logits and target differ, a weight does not broadcast to them, or types differ.
+    /// When the shapes of logits and target differ, or a weight does not broadcast to them.
     #[must_use]
     #[track_caller]
     pub fn bce_with_logits(
@@ -262,10 +291,23 @@ impl Var {
         pos_weight: Option<&Tensor>,
         reduction: Reduction,
     ) -> Self {
-        same_shape("bce_with_logits", self, target);
-        let (x, y) = (self.value().clone(), target.clone());
-        let positive = pos_weight.map(|p| p.broadcast_to(x.shape()));
-        let weight = weight.map(|w| w.broadcast_to(x.shape()));
+        const OP: &str = "bce_with_logits";
+        same_shape(OP, self, target);
+        Self::loss_of(OP, self, Some(target.dtype()), |logits| {
+            logits.bce_real(target, [weight, pos_weight], reduction)
+        })
+    }
+
+    #[track_caller]
+    fn bce_real(
+        &self,
+        target: &Tensor,
+        weights: [Option<&Tensor>; 2],
+        reduction: Reduction,
+    ) -> Self {
+        let (x, y) = (self.value().clone(), target.to_dtype(self.dtype()));
+        let [weight, positive] =
+            weights.map(|w| Some(w?.to_dtype(x.dtype()).broadcast_to(x.shape())));
         let weighted = move |t: Tensor| weight.as_ref().map_or(t.clone(), |w| t.mul(w));
         let losses = weighted(match &positive {
             Some(p) => x.zip3(&y, p, WeightedBce {}),

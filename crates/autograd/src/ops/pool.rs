@@ -14,12 +14,13 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn max_pool2d(&self, options: MaxPoolOptions) -> Self {
-        if !self.is_tracked() {
-            return self.constant(self.value().max_pool2d(options));
+        let [x] = Self::autocast("max_pool2d", [self]);
+        if !x.is_tracked() {
+            return self.constant(x.value().max_pool2d(options));
         }
-        let (y, places) = self.value().max_pool2d_with_places(options);
+        let (y, places) = x.value().max_pool2d_with_places(options);
         let shape = self.shape().to_vec();
-        Self::op("max_pool2d", &[self], y, move |g, sink| {
+        Self::op("max_pool2d", &[&x], y, move |g, sink| {
             sink.add(0, g.max_pool2d_grad(&places, &shape, options))
         })
     }
@@ -32,8 +33,9 @@ impl Var {
     #[track_caller]
     pub fn avg_pool2d(&self, options: AvgPoolOptions) -> Self {
         let shape = self.shape().to_vec();
-        let y = self.value().avg_pool2d(options);
-        Self::op("avg_pool2d", &[self], y, move |g, sink| {
+        let [x] = Self::autocast("avg_pool2d", [self]);
+        let y = x.value().avg_pool2d(options);
+        Self::op("avg_pool2d", &[&x], y, move |g, sink| {
             sink.add(0, g.avg_pool2d_grad(&shape, options))
         })
     }
@@ -47,8 +49,9 @@ impl Var {
     #[track_caller]
     pub fn adaptive_avg_pool2d(&self, output: [usize; 2]) -> Self {
         let shape = self.shape().to_vec();
-        let y = self.value().adaptive_avg_pool2d(output);
-        Self::op("adaptive_avg_pool2d", &[self], y, move |g, sink| {
+        let [x] = Self::autocast("adaptive_avg_pool2d", [self]);
+        let y = x.value().adaptive_avg_pool2d(output);
+        Self::op("adaptive_avg_pool2d", &[&x], y, move |g, sink| {
             sink.add(0, g.adaptive_avg_pool2d_grad(&shape))
         })
     }

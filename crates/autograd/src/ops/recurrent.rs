@@ -35,11 +35,39 @@ impl Var {
     /// # Shapes
     /// `x` (this value) `[N, T, input]`, `h0` and (LSTM only) `c0` `[N, H]`; `y` `[N, T, H]`, `hn` and `cn` `[N, H]`.
     ///
+    /// 16-bit floats are widened to f32, and the results are rounded once, after all steps.
+    ///
     /// # Panics
     /// When shapes or types do not fit, or `c0` is missing for an LSTM or given to another cell.
     #[must_use]
     #[track_caller]
     pub fn recur(
+        &self,
+        cell: Cell,
+        weights: CellWeights<'_>,
+        h0: &Self,
+        c0: Option<&Self>,
+        reverse: bool,
+    ) -> States {
+        let biases = weights.biases.into_iter().flatten();
+        let operands: Vec<&Self> = [self, weights.weight_ih, weights.weight_hh, h0]
+            .into_iter()
+            .chain(c0)
+            .chain(biases)
+            .collect();
+        let dtype = Self::wanted(cell.name(), &operands, &[]).unwrap_or(self.dtype());
+        let operands = Self::autocast_all(cell.name(), &operands);
+        let wide: Vec<Self> = operands.iter().map(|v| v.to_dtype(dtype.compute())).collect();
+        let (c0, biases) = wide[4..].split_at(usize::from(c0.is_some()));
+        let biases = if let [ih, hh] = biases { Some([ih, hh]) } else { None };
+        let weights = CellWeights { weight_ih: &wide[1], weight_hh: &wide[2], biases };
+        let States { y, hn, cn } = wide[0].recur_real(cell, weights, &wide[3], c0.first(), reverse);
+        let round = |v: Self| v.to_dtype(dtype);
+        States { y: round(y), hn: round(hn), cn: cn.map(round) }
+    }
+
+    #[track_caller]
+    fn recur_real(
         &self,
         cell: Cell,
         weights: CellWeights<'_>,

@@ -29,7 +29,8 @@ impl Var {
     pub fn sum(&self, dims: &[isize], keepdim: bool) -> Self {
         let along = normalize_dims("sum", dims, self.shape().len());
         let shape = self.shape().to_vec();
-        Self::op("sum", &[self], self.value().sum(dims, keepdim), move |g, sink| {
+        let [x] = Self::autocast("sum", [self]);
+        Self::op("sum", &[&x], x.value().sum(dims, keepdim), move |g, sink| {
             sink.add(0, keep_dims(&g, &shape, &along).broadcast_to(&shape));
         })
     }
@@ -47,7 +48,8 @@ impl Var {
         let along = normalize_dims("mean", dims, self.shape().len());
         let shape = self.shape().to_vec();
         let n: usize = along.iter().map(|&d| shape[d]).product();
-        Self::op("mean", &[self], self.value().mean(dims, keepdim), move |mut g, sink| {
+        let [x] = Self::autocast("mean", [self]);
+        Self::op("mean", &[&x], x.value().mean(dims, keepdim), move |mut g, sink| {
             g.scale_assign(1.0 / n as f64);
             sink.add(0, keep_dims(&g, &shape, &along).broadcast_to(&shape));
         })
@@ -68,8 +70,9 @@ impl Var {
         let along = normalize_dims("var", dims, self.shape().len());
         let n: usize = along.iter().map(|&d| self.shape()[d]).product();
         let divisor = n as f64 - correction as f64;
-        let (x, dims) = (self.value().clone(), dims.to_vec());
-        Self::op("var", &[self], self.value().var(&dims, correction, keepdim), move |g, sink| {
+        let [var] = Self::autocast("var", [self]);
+        let (x, dims) = (var.value().clone(), dims.to_vec());
+        Self::op("var", &[&var], x.var(&dims, correction, keepdim), move |g, sink| {
             let k = 2.0 / if dims.is_empty() || x.ndim() == 0 { divisor.max(0.0) } else { divisor };
             let mut dx = x.zip(&x.mean(&dims, true), ScaledDifference { k });
             let g = keep_dims(&g, x.shape(), &along);
@@ -87,7 +90,8 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn amax(&self, dims: &[isize], keepdim: bool) -> Self {
-        self.extreme("amax", self.value().amax(dims, keepdim), dims)
+        let [x] = Self::autocast("amax", [self]);
+        x.extreme("amax", x.value().amax(dims, keepdim), dims)
     }
 
     /// The smallest element along `dims`, dimensions as in [`sum`](Self::sum); NaN if there is one.
@@ -99,7 +103,8 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn amin(&self, dims: &[isize], keepdim: bool) -> Self {
-        self.extreme("amin", self.value().amin(dims, keepdim), dims)
+        let [x] = Self::autocast("amin", [self]);
+        x.extreme("amin", x.value().amin(dims, keepdim), dims)
     }
 
     #[track_caller]
@@ -153,7 +158,7 @@ impl Var {
         let shape = self.shape().to_vec();
         Self::op(name, &[self], values, move |g, sink| {
             let rows = |t: &Tensor| keep_dims(t, &shape, &[d]).transpose(dim, -1).contiguous();
-            let (g, index) = (rows(&g), rows(&index));
+            let (g, index) = (rows(&g.to_dtype(g.dtype().compute())), rows(&index));
             let mut swapped = shape.clone();
             swapped.swap(d, shape.len() - 1);
             let mut dx = Tensor::zeros(&swapped, g.dtype());
@@ -176,7 +181,8 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn cumsum(&self, dim: isize) -> Self {
-        Self::op("cumsum", &[self], self.value().cumsum(dim), move |g, sink| {
+        let [x] = Self::autocast("cumsum", [self]);
+        Self::op("cumsum", &[&x], x.value().cumsum(dim), move |g, sink| {
             sink.add(0, g.cumsum_reversed(dim))
         })
     }

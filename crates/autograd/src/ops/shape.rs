@@ -148,11 +148,13 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn concat(parts: &[&Self], dim: isize) -> Self {
+        let parts = Self::autocast_all("concat", parts);
+        let parts: Vec<&Self> = parts.iter().map(|v| &**v).collect();
         let values: Vec<&Tensor> = parts.iter().map(|v| v.value()).collect();
         let y = Tensor::concat(&values, dim);
         let d = normalize_dim("concat", dim, y.ndim());
         let sizes: Vec<usize> = values.iter().map(|v| v.shape()[d]).collect();
-        Self::op("concat", parts, y, move |g, sink| {
+        Self::op("concat", &parts, y, move |g, sink| {
             let mut start = 0;
             for (i, &size) in sizes.iter().enumerate() {
                 sink.add(i, g.narrow(d as isize, start, size));
@@ -169,10 +171,12 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn stack(parts: &[&Self], dim: isize) -> Self {
+        let parts = Self::autocast_all("stack", parts);
+        let parts: Vec<&Self> = parts.iter().map(|v| &**v).collect();
         let values: Vec<&Tensor> = parts.iter().map(|v| v.value()).collect();
         let y = Tensor::stack(&values, dim);
         let n = parts.len();
-        Self::op("stack", parts, y, move |g, sink| {
+        Self::op("stack", &parts, y, move |g, sink| {
             for i in 0..n {
                 sink.add(i, g.narrow(dim, i, 1).squeeze(dim));
             }

@@ -19,9 +19,10 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn softmax(&self, dim: isize) -> Self {
-        let y = self.value().softmax(dim);
+        let [x] = Self::autocast("softmax", [self]);
+        let y = x.value().softmax(dim);
         let saved = y.clone();
-        Self::op("softmax", &[self], y, move |g, sink| sink.add(0, saved.softmax_grad(&g, dim)))
+        Self::op("softmax", &[&x], y, move |g, sink| sink.add(0, saved.softmax_grad(&g, dim)))
     }
 
     /// `y_i = x_i - ln sum_j e^x_j` along a dimension: the logarithm of [`softmax`](Self::softmax), without its
@@ -34,9 +35,10 @@ impl Var {
     #[must_use]
     #[track_caller]
     pub fn log_softmax(&self, dim: isize) -> Self {
-        let y = self.value().log_softmax(dim);
+        let [x] = Self::autocast("log_softmax", [self]);
+        let y = x.value().log_softmax(dim);
         let saved = y.clone();
-        Self::op("log_softmax", &[self], y, move |g, sink| {
+        Self::op("log_softmax", &[&x], y, move |g, sink| {
             sink.add(0, saved.log_softmax_grad(&g, dim))
         })
     }
@@ -52,8 +54,9 @@ impl Var {
     #[track_caller]
     pub fn logsumexp(&self, dims: &[isize], keepdim: bool) -> Self {
         let along = normalize_dims("logsumexp", dims, self.shape().len());
-        let y = self.value().logsumexp(dims, true);
-        let (x, saved) = (self.value().clone(), y.clone());
+        let [var] = Self::autocast("logsumexp", [self]);
+        let y = var.value().logsumexp(dims, true);
+        let (x, saved) = (var.value().clone(), y.clone());
         let out = if keepdim {
             y
         } else {
@@ -61,7 +64,7 @@ impl Var {
                 (0..y.ndim()).filter(|d| !along.contains(d)).map(|d| y.shape()[d]).collect();
             y.view(&kept)
         };
-        Self::op("logsumexp", &[self], out, move |g, sink| {
+        Self::op("logsumexp", &[&var], out, move |g, sink| {
             let g = g.view(saved.shape());
             sink.add(0, x.zip(&saved, ExpDifference {}).mul(&g));
         })

@@ -109,13 +109,14 @@ macro_rules! pointwise_methods {
             $(#[$m])*
             ///
             /// # Panics
-            /// When the elements are neither f32 nor f64.
+            /// When the elements are no floats.
             #[must_use]
             #[track_caller]
             pub fn $name(&self) -> Self {
-                let y = self.value().map($forward {});
-                let kept = pointwise_methods!(@$keeps self, y);
-                pointwise(self, y, kept, $backward {})
+                let [x] = Self::autocast(stringify!($name), [self]);
+                let y = x.value().map($forward {});
+                let kept = pointwise_methods!(@$keeps x, y);
+                pointwise(&x, y, kept, $backward {})
             }
         )*}
     };
@@ -150,68 +151,73 @@ impl Var {
     /// `x^exponent`. `0^0` is 1, and the gradient for the exponent 0 is 0 everywhere.
     ///
     /// # Panics
-    /// When the elements are neither f32 nor f64.
+    /// When the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn pow_scalar(&self, exponent: f64) -> Self {
-        let (x, p) = (self.value(), exponent);
+        let [var] = Self::autocast("pow_scalar", [self]);
+        let (x, p) = (var.value(), exponent);
         if p == 2.0 {
-            return pointwise(self, x.map(Square {}), x.clone(), SquareGrad {});
+            return pointwise(&var, x.map(Square {}), x.clone(), SquareGrad {});
         }
-        pointwise(self, x.map(PowScalar { p }), x.clone(), PowScalarGrad { p })
+        pointwise(&var, x.map(PowScalar { p }), x.clone(), PowScalarGrad { p })
     }
 
     /// `x` within bounds, of which either may be absent; where `min > max` the result is `max` everywhere.
     /// The gradient is 1 strictly inside of the bounds and 0 on them and outside; NaN stays NaN.
     ///
     /// # Panics
-    /// When a bound is NaN, or the elements are neither f32 nor f64.
+    /// When a bound is NaN, or the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn clamp(&self, min: Option<f64>, max: Option<f64>) -> Self {
         let (lo, hi) = (min.unwrap_or(f64::NEG_INFINITY), max.unwrap_or(f64::INFINITY));
         assert!(!lo.is_nan() && !hi.is_nan(), "clamp: bounds {lo} and {hi}");
-        let x = self.value();
-        pointwise(self, x.map(Clamp { lo, hi }), x.clone(), ClampGrad { lo, hi })
+        let [var] = Self::autocast("clamp", [self]);
+        let x = var.value();
+        pointwise(&var, x.map(Clamp { lo, hi }), x.clone(), ClampGrad { lo, hi })
     }
 
     /// `x` where it is positive, `negative_slope x` elsewhere; the slope at 0 is `negative_slope`
     /// (Maas, Hannun, Ng 2013; 0.01 is usual).
     ///
     /// # Panics
-    /// When the elements are neither f32 nor f64.
+    /// When the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn leaky_relu(&self, negative_slope: f64) -> Self {
         let slope = negative_slope;
-        let y = self.value().map(LeakyRelu { slope });
+        let [x] = Self::autocast("leaky_relu", [self]);
+        let y = x.value().map(LeakyRelu { slope });
         // Unless the slope is negative, the result is positive exactly where the input is.
-        let kept = if slope >= 0.0 { y.clone() } else { self.value().clone() };
-        pointwise(self, y, kept, LeakyReluGrad { slope })
+        let kept = if slope >= 0.0 { y.clone() } else { x.value().clone() };
+        pointwise(&x, y, kept, LeakyReluGrad { slope })
     }
 
     /// `x` where it is positive, `alpha (e^x - 1)` elsewhere; the slope at 0 is `alpha`
     /// (Clevert, Unterthiner, Hochreiter 2016; 1 is usual).
     ///
     /// # Panics
-    /// When the elements are neither f32 nor f64.
+    /// When the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn elu(&self, alpha: f64) -> Self {
-        let x = self.value();
-        pointwise(self, x.map(Elu { alpha }), x.clone(), EluGrad { alpha })
+        let [var] = Self::autocast("elu", [self]);
+        let x = var.value();
+        pointwise(&var, x.map(Elu { alpha }), x.clone(), EluGrad { alpha })
     }
 
     /// `ln(1 + e^(beta x)) / beta`, and `x` itself where `beta x > threshold` (1 and 20 are usual).
     ///
     /// # Panics
-    /// When the elements are neither f32 nor f64.
+    /// When the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn softplus(&self, beta: f64, threshold: f64) -> Self {
-        let x = self.value();
+        let [var] = Self::autocast("softplus", [self]);
+        let x = var.value();
         pointwise(
-            self,
+            &var,
             x.map(Softplus { beta, threshold }),
             x.clone(),
             SoftplusGrad { beta, threshold },

@@ -10,7 +10,7 @@ use super::{
     plan::{Fit, Plan, Scaling},
     unit::{Cut, Geometry},
 };
-use crate::{NormError, affine::compute_type, error::check_eps};
+use crate::{NormError, error::check_eps};
 
 /// What is normalized together.
 #[derive(Clone, Debug)]
@@ -161,8 +161,10 @@ impl<'a> Call<'a> {
         own: bool,
         fit: impl Fn(usize, &Moments) -> Fit,
     ) -> (Vec<Var>, Vec<BatchStats>) {
-        let dtype = self.shards[0].dtype();
-        let compute = compute_type(dtype);
+        let shards: Vec<_> = self.shards.iter().map(|x| Var::autocast(self.name, [x])).collect();
+        let shards: Vec<&Var> = shards.iter().map(|[x]| &**x).collect();
+        let dtype = shards[0].dtype();
+        let compute = dtype.compute();
         let wide = move |t: &Tensor| t.contiguous().to_dtype(compute);
         let numbers = |v: &Var| v.value().to_dtype(DType::F64).to_vec::<f64>();
         let plan = Plan {
@@ -172,7 +174,7 @@ impl<'a> Call<'a> {
             scaling: Scaling { weight: self.weight.map(numbers), bias: self.bias.map(numbers) },
             own,
         };
-        let xs: Vec<Tensor> = self.shards.iter().map(|x| x.value().contiguous()).collect();
+        let xs: Vec<Tensor> = shards.iter().map(|x| x.value().contiguous()).collect();
         let sizes: Vec<usize> = xs.iter().map(|x| x.shape()[0]).collect();
         // All shards lie one after the other in one result.
         let mut whole = xs[0].shape().to_vec();
@@ -188,7 +190,7 @@ impl<'a> Call<'a> {
         let stats = (0..plan.batches()).map(stats).collect();
         let params: Vec<&Var> = [self.weight, self.bias].into_iter().flatten().collect();
         let types: Vec<DType> = params.iter().map(|p| p.dtype()).collect();
-        let inputs: Vec<&Var> = self.shards.iter().copied().chain(params).collect();
+        let inputs: Vec<&Var> = shards.into_iter().chain(params).collect();
         let n = xs.len();
         let (weight_at, bias_at) = (self.weight.map(|_| n), self.bias.map(|_| inputs.len() - 1));
         let outputs = split(y);

@@ -13,7 +13,6 @@ use super::{
     kernels::{self, Line, Slope},
     moments::Moments,
 };
-use crate::affine::compute_type;
 
 /// Values of a channel in one sample from which on loops run along them.
 const PLANE: usize = 64;
@@ -258,7 +257,7 @@ impl<T: Real> Unit<'_, T> {
 
 /// Moments of each channel.
 pub(crate) fn moments_of(x: &Tensor, geometry: Geometry) -> Vec<Moments> {
-    let dtype = compute_type(x.dtype());
+    let dtype = x.dtype().compute();
     let xs = [x.contiguous().to_dtype(dtype)];
     let cuts = [Cut { shard: 0, samples: 0..x.shape()[0], batch: 0 }];
     with_real!("BatchStats::of", dtype, T => {

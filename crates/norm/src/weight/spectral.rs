@@ -2,7 +2,7 @@ use gradus_autograd::{Buffer, Param, ParamKind, RngStream, Tape, Tensor, Var, mo
 use gradus_tensor::{Real, with_real};
 
 use super::rows::{Rows, build_rows, combined, dot, row, scaled};
-use crate::{NormError, affine::compute_type, batch::reciprocal, error::check_eps};
+use crate::{NormError, batch::reciprocal, error::check_eps};
 
 /// `weight / sigma` with `sigma = u . (W v)`, where `W` is the weight with `dim` in front and all else flattened: its
 /// largest singular value, as near as the unit vectors `u` and `v` are to those that belong to it.
@@ -23,7 +23,7 @@ use crate::{NormError, affine::compute_type, batch::reciprocal, error::check_eps
 pub fn spectral_norm(weight: &Var, u: &Tensor, v: &Tensor, dim: isize) -> Var {
     let rows = matrix_rows("spectral_norm", weight.shape(), dim);
     check_vectors("spectral_norm", &rows, u, v);
-    let compute = compute_type(weight.dtype());
+    let compute = weight.dtype().compute();
     let (u, v) = (u.to_dtype(compute).contiguous(), v.to_dtype(compute).contiguous());
     with_real!("spectral_norm", compute, T => run::<T>(weight, u, v, rows))
 }
@@ -78,7 +78,7 @@ pub fn power_iteration(
 ) -> (Tensor, Tensor) {
     let rows = matrix_rows("power_iteration", weight.shape(), dim);
     check_vectors("power_iteration", &rows, u, v);
-    let compute = compute_type(weight.dtype());
+    let compute = weight.dtype().compute();
     let matrix = rows.matrix(weight, compute);
     let transposed = matrix.transpose(0, 1);
     let (mut wide_u, mut wide_v) = (u.to_dtype(compute), v.to_dtype(compute));
@@ -99,7 +99,7 @@ fn unit(x: &Tensor, eps: f64) -> Option<Tensor> {
 /// `w / max(|w|, eps)`: what the spectral norm of a vector is. Differentiable.
 #[track_caller]
 fn vector_norm(weight: &Var, eps: f64) -> Var {
-    let compute = compute_type(weight.dtype());
+    let compute = weight.dtype().compute();
     with_real!("spectral_norm", compute, T => {
         let dtype = weight.dtype();
         let rows = Rows::of("spectral_norm", weight.shape(), None);
@@ -223,7 +223,7 @@ impl SpectralNorm {
     #[track_caller]
     fn build(weight: Tensor, config: SpectralNormConfig, seed: u64) -> Self {
         let rows = Rows::of("SpectralNorm", weight.shape(), Some(config.dim));
-        let dtype = compute_type(weight.dtype());
+        let dtype = weight.dtype().compute();
         let param = |weight| Param::new(weight, ParamKind::Weight);
         if weight.ndim() == 1 {
             return Self { weight: param(weight), u: None, v: None, config };

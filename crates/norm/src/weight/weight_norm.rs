@@ -2,7 +2,7 @@ use gradus_autograd::{DType, Param, ParamKind, Tape, Tensor, Var, module};
 use gradus_tensor::{Real, with_real};
 
 use super::rows::{Rows, build_rows, combined, dot, row, scaled};
-use crate::{NormError, affine::compute_type, batch::reciprocal};
+use crate::{NormError, batch::reciprocal};
 
 /// `w = g v / |v|`: length and direction of each row of a weight apart, a row being what has one index along `dim`
 /// (the whole of `v` without one).
@@ -27,7 +27,7 @@ pub fn weight_norm(g: &Var, v: &Var, dim: Option<isize>) -> Var {
         "weight_norm: g for v of shape {:?} along {dim:?}",
         v.shape()
     );
-    let compute = compute_type(v.dtype());
+    let compute = v.dtype().compute();
     with_real!("weight_norm", compute, T => run::<T>(g, v, rows))
 }
 
@@ -95,7 +95,7 @@ impl WeightNorm {
     #[track_caller]
     pub fn new(weight: Tensor, dim: Option<isize>) -> Result<Self, NormError> {
         let rows = Rows::of("WeightNorm", weight.shape(), dim);
-        let compute = compute_type(weight.dtype());
+        let compute = weight.dtype().compute();
         let matrix = rows.matrix(&weight, compute);
         let norms = with_real!("WeightNorm", compute, T => norms::<T>(&matrix));
         if let Some(row) = norms.iter().position(|&n| n == 0.0) {

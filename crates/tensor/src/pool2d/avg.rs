@@ -143,6 +143,9 @@ impl Means {
 
     #[track_caller]
     fn forward(&self, op: &str, x: &Tensor) -> Tensor {
+        if x.is_short() {
+            return x.in_compute_type(|x| self.forward(op, x));
+        }
         let (from, to) = (self.planes.input_len(), self.planes.output_len());
         let shape = self.planes.output_shape(x.shape());
         with_real!(op, x.dtype(), T => {
@@ -166,6 +169,9 @@ impl Means {
             self.planes.output_shape(input),
             "{op}: shape of the gradient for input {input:?}"
         );
+        if dy.is_short() {
+            return dy.in_compute_type(|dy| self.backward(op, dy, input));
+        }
         let (from, to) = (self.planes.input_len(), self.planes.output_len());
         with_real!(op, dy.dtype(), T => {
             let dy = dy.contiguous();
@@ -256,7 +262,7 @@ impl Tensor {
     /// `[N, C, H, W]` to `[N, C, output[0], output[1]]`.
     ///
     /// # Panics
-    /// When the input is not 4-d, H or W is 0, or the elements are neither f32 nor f64.
+    /// When the input is not 4-d, H or W is 0, or the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn adaptive_avg_pool2d(&self, output: [usize; 2]) -> Self {

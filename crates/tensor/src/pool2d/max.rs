@@ -209,7 +209,7 @@ impl Tensor {
     ///
     /// # Panics
     /// When the input is not 4-d, H or W is 0, a kernel, stride or dilation is 0, the padding is more than half of
-    /// the kernel, no window fits, or the elements are neither f32 nor f64.
+    /// the kernel, no window fits, or the elements are no floats.
     #[must_use]
     #[track_caller]
     pub fn max_pool2d(&self, options: MaxPoolOptions) -> Self {
@@ -226,6 +226,10 @@ impl Tensor {
     #[track_caller]
     pub fn max_pool2d_with_places(&self, options: MaxPoolOptions) -> (Self, Self) {
         const OP: &str = "max_pool2d";
+        if self.is_short() {
+            let (y, places) = self.to_dtype(DType::F32).max_pool2d_with_places(options);
+            return (y.to_dtype(self.dtype()), places);
+        }
         let p = Planes::new(OP, self.shape(), &options);
         let shape = p.output_shape(self.shape());
         let mut places = None;
@@ -247,6 +251,9 @@ impl Tensor {
     #[track_caller]
     pub fn max_pool2d_grad(&self, places: &Self, input: &[usize], options: MaxPoolOptions) -> Self {
         const OP: &str = "max_pool2d_grad";
+        if self.is_short() {
+            return self.in_compute_type(|dy| dy.max_pool2d_grad(places, input, options));
+        }
         let p = Planes::new(OP, input, &options);
         for t in [self, places] {
             assert_eq!(
