@@ -57,6 +57,8 @@ impl Tensor {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use gradus_core::{DType, RngStream};
 
     use super::*;
@@ -105,8 +107,8 @@ mod tests {
                 let [a, b, c] = [1, 2, 3].map(|seed| random(&[3, n], seed, dtype));
                 let (row, column) = (random(&[n], 4, dtype), random(&[3, 1], 5, dtype));
                 let turned = random(&[n, 3], 6, dtype).transpose(0, 1);
-                check(&[a.clone()], |t| t[0].map(Curve { k: 0.3 }));
-                check(&[a.clone()], |t| {
+                check(from_ref(&a), |t| t[0].map(Curve { k: 0.3 }));
+                check(from_ref(&a), |t| {
                     let mut x = t[0].to_contiguous();
                     x.map_mut(Curve { k: 0.3 });
                     x
@@ -130,24 +132,24 @@ mod tests {
         for dtype in [DType::BF16, DType::F16] {
             let x = random(&[4, 6, 10], 1, dtype);
             let g = random(&[4, 6, 10], 2, dtype);
-            check(&[x.clone()], |t| t[0].sum(&[1], false));
-            check(&[x.clone()], |t| t[0].mean(&[], false));
-            check(&[x.clone()], |t| t[0].var(&[0, 2], 1, true));
-            check(&[x.clone()], |t| t[0].amax(&[-1], false));
-            check(&[x.clone()], |t| t[0].sum_to(&[6, 1]));
-            check(&[x.clone()], |t| t[0].max_dim(1, false).0);
-            check(&[x.clone()], |t| t[0].argmax(Some(1), false));
-            check(&[x.clone()], |t| t[0].cumsum(1));
-            check(&[x.clone()], |t| t[0].cumsum_reversed(0));
-            check(&[x.clone()], |t| t[0].softmax(1));
-            check(&[x.clone()], |t| t[0].log_softmax(-1));
-            check(&[x.clone()], |t| t[0].logsumexp(&[0], false));
+            check(from_ref(&x), |t| t[0].sum(&[1], false));
+            check(from_ref(&x), |t| t[0].mean(&[], false));
+            check(from_ref(&x), |t| t[0].var(&[0, 2], 1, true));
+            check(from_ref(&x), |t| t[0].amax(&[-1], false));
+            check(from_ref(&x), |t| t[0].sum_to(&[6, 1]));
+            check(from_ref(&x), |t| t[0].max_dim(1, false).0);
+            check(from_ref(&x), |t| t[0].argmax(Some(1), false));
+            check(from_ref(&x), |t| t[0].cumsum(1));
+            check(from_ref(&x), |t| t[0].cumsum_reversed(0));
+            check(from_ref(&x), |t| t[0].softmax(1));
+            check(from_ref(&x), |t| t[0].log_softmax(-1));
+            check(from_ref(&x), |t| t[0].logsumexp(&[0], false));
             check(&[x.clone(), g.clone()], |t| t[0].softmax_grad(&t[1], 1));
             check(&[x.clone(), g.clone()], |t| t[0].log_softmax_grad(&t[1], 0));
             check(&[x.clone(), g], |t| t[0].eq_mask(&t[1]));
             let index = Tensor::from_slice(&[0i64, 2, 2, 5], &[4]);
-            check(&[x.clone()], |t| t[0].index_select(1, &index));
-            check(&[x], |t| t[0].index_sum(0, 7, &index, Some(5)));
+            check(from_ref(&x), |t| t[0].index_select(1, &index));
+            check(from_ref(&x), |t| t[0].index_sum(0, 7, &index, Some(5)));
         }
     }
 
@@ -171,9 +173,9 @@ mod tests {
                 check(&[dy, x.clone()], |t| t[0].conv2d_grad_weight(&t[1], w.shape(), options));
             }
             let options = MaxPoolOptions::new([2, 2]);
-            check(&[x.clone()], |t| t[0].max_pool2d(options));
+            check(from_ref(&x), |t| t[0].max_pool2d(options));
             let (y, places) = x.max_pool2d_with_places(options);
-            check(&[y], |t| t[0].max_pool2d_grad(&places, x.shape(), options));
+            check(from_ref(&y), |t| t[0].max_pool2d_grad(&places, x.shape(), options));
 
             let heads = |seed| random(&[2, 10, 3, 8], seed, dtype);
             let mask = random(&[10, 10], 9, dtype);
