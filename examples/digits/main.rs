@@ -13,7 +13,7 @@ use std::{error::Error, process::ExitCode, time::Instant};
 
 use clap::Parser;
 use gradus::{
-    Layer, Module,
+    Layer, Module, Tape,
     clip::ClipNorm,
     data::DataLoader,
     optim::{Adam, AdamConfig, DecayMask},
@@ -99,7 +99,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         args.out.join("curve.svg"),
         curve_svg(&report, &format!("{}, {:?}, seed {}", data.name, args.model, args.seed)),
     )?;
-    let result = evaluate(&*model, &objective, test, loader.batch_size)?;
+    let result = evaluate(&*model, &objective, test, loader.batch_size, Tape::evaluation)?;
     let accuracy = result.accuracy.unwrap_or_default();
     println!(
         "test accuracy {:.2}% ({} of {} wrong), loss {:.4}; {:.1} s; metrics, weights and curve in {}",

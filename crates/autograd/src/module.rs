@@ -123,6 +123,40 @@ pub trait Module {
         Snapshot(values)
     }
 
+    /// Stores all floating-point parameters in this type, rounded to nearest even; integers and buffers stay as they are:
+    /// running statistics are averages, which lose digits in 16 bits.
+    ///
+    /// A model in 16 bits trains by master weights in f32 (`gradus_amp::MasterWeights`).
+    fn to_dtype(&mut self, dtype: DType) {
+        self.for_each_param_mut(&mut |_, p| {
+            if p.value().dtype().is_float() {
+                *p.value_mut() = p.value().to_dtype(dtype);
+            }
+        });
+    }
+
+    /// As [`restore`](Self::restore), but floating-point values may be of another floating-point type: each is widened
+    /// or rounded to that of the model. So a checkpoint in 16 bits is loaded into a model in f32, and back.
+    ///
+    /// # Errors
+    /// [`NameMismatch`] when a name or a shape does not fit, or a float meets an integer; nothing has changed then.
+    fn restore_cast(&mut self, snapshot: &Snapshot) -> Result<(), NameMismatch> {
+        let mut cast = snapshot.clone();
+        self.walk(&mut Path::default(), &mut |name, entry| {
+            let dtype = match entry {
+                Entry::Param(p) => p.value().dtype(),
+                Entry::Buffer(b) => b.get().dtype(),
+            };
+            if let Some(value) = cast.0.get_mut(name)
+                && value.dtype().is_float()
+                && dtype.is_float()
+            {
+                *value = value.to_dtype(dtype);
+            }
+        });
+        self.restore(&cast)
+    }
+
     /// Takes all parameters and buffers from a snapshot.
     ///
     /// # Errors

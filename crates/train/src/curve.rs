@@ -190,6 +190,7 @@ mod tests {
         let report = RunReport {
             train: at(0.1, 0.9),
             epochs,
+            skipped: 0,
             steps: 5,
             best_epoch: 3,
             stopped: None,

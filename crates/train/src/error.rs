@@ -1,5 +1,6 @@
 use std::{fmt, io, path::PathBuf};
 
+use gradus_amp::{AmpError, Skipped};
 use gradus_autograd::MissingGradients;
 use gradus_clip::ClipError;
 use gradus_core::StepError;
@@ -30,6 +31,22 @@ pub enum TrainError {
         step: u64,
         /// Why.
         source: StepError,
+    },
+    /// Scaled gradients are not finite, and the scale is at its floor already: it is not the scale that makes them so.
+    Scale {
+        /// The step, from 0.
+        step: u64,
+        /// The scale.
+        scale: f32,
+        /// The first parameter whose gradient is not finite.
+        source: Skipped,
+    },
+    /// The scaler or the master weights refused the gradients.
+    Amp {
+        /// The step, from 0; 0 for what was wrong before the first one.
+        step: u64,
+        /// Why.
+        source: AmpError,
     },
     /// There is nothing to train or evaluate on.
     NoBatches {
@@ -65,6 +82,10 @@ impl fmt::Display for TrainError {
             Self::MissingGradients(e) => e.fmt(f),
             Self::Clip { step, source } => write!(f, "step {step}: {source}"),
             Self::Step { step, source } => write!(f, "step {step}: {source}"),
+            Self::Scale { step, scale, source } => {
+                write!(f, "step {step}: {source}, with a scale of {scale}, which is the least")
+            }
+            Self::Amp { step, source } => write!(f, "step {step}: {source}"),
             Self::NoBatches { examples, batch_size } => {
                 write!(f, "a dataset of {examples} examples gives no batch of {batch_size}")
             }
@@ -82,6 +103,8 @@ impl std::error::Error for TrainError {
             Self::MissingGradients(e) => Some(e),
             Self::Clip { source, .. } => Some(source),
             Self::Step { source, .. } => Some(source),
+            Self::Scale { source, .. } => Some(source),
+            Self::Amp { source, .. } => Some(source),
             Self::Io { source, .. } => Some(source),
             Self::Threads(e) => Some(e),
             _ => None,
@@ -92,5 +115,12 @@ impl std::error::Error for TrainError {
 impl From<MissingGradients> for TrainError {
     fn from(e: MissingGradients) -> Self {
         Self::MissingGradients(e)
+    }
+}
+
+/// What the scaler refuses inside a step; the trainer adds the step.
+impl From<AmpError> for TrainError {
+    fn from(source: AmpError) -> Self {
+        Self::Amp { step: 0, source }
     }
 }

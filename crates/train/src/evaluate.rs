@@ -38,7 +38,8 @@ impl Average {
     }
 }
 
-/// Runs `model` in evaluation mode over all of `data`, in its order, `batch_size` items at a time.
+/// Runs `model` over all of `data`, in its order, `batch_size` items at a time, each batch on a tape that `tape` makes:
+/// `Tape::evaluation`, or one with the policy of mixed precision that the model was trained with.
 ///
 /// # Errors
 /// [`TrainError::NoBatches`] when there is nothing.
@@ -47,10 +48,11 @@ pub fn evaluate<M: ?Sized>(
     objective: &impl Objective<M>,
     data: &Dataset,
     batch_size: NonZeroUsize,
+    tape: impl Fn() -> Tape,
 ) -> Result<Average, TrainError> {
     let mut average = Average::default();
     for batch in DataLoader::from(batch_size).epoch(data, 0) {
-        average.add(&objective.outcome(model, &batch, &Tape::evaluation()));
+        average.add(&objective.outcome(model, &batch, &tape()));
     }
     if average.count == 0 {
         Err(TrainError::NoBatches { examples: data.len(), batch_size: batch_size.get() })

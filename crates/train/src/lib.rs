@@ -17,6 +17,6 @@ pub use evaluate::{Average, evaluate};
 pub use metrics::MetricsFile;
 pub use objective::{Objective, Outcome, classification};
 pub use progress::{Progress, Shown};
-pub use step::{StepReport, train_step};
+pub use step::{StepReport, Update, train_step};
 pub use trainer::{EpochReport, RunReport, Trainer, TrainerConfig, Validation};
 pub use weights::{load_weights, save_weights};

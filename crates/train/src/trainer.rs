@@ -1,14 +1,17 @@
 //! The loop over epochs.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use gradus_autograd::{Module, Snapshot, Tape};
+use gradus_amp::{LossScaler, MasterWeights};
+use gradus_autograd::{Module, Precision, Snapshot, Tape, Values};
 use gradus_clip::ClipNorm;
 use gradus_core::{GradientTransform, Schedule};
 use gradus_data::{DataLoader, Dataset};
 use gradus_stop::{EarlyStopping, Reason};
 
-use crate::{Average, MetricsFile, Objective, Progress, Shown, TrainError, evaluate, train_step};
+use crate::{
+    Average, MetricsFile, Objective, Progress, Shown, TrainError, Update, evaluate, train_step,
+};
 
 /// How a [`Trainer`] trains.
 #[derive(Clone, Debug)]
@@ -20,6 +23,10 @@ pub struct TrainerConfig {
     pub seed: u64,
     /// Bound of the global gradient norm; none.
     pub clip: Option<ClipNorm>,
+    /// Which operation computes in which type; by default each in the type of its operands.
+    pub precision: Option<Arc<dyn Precision>>,
+    /// The scale of the loss; none by default. f16 needs [`LossScaler::dynamic`], bf16 does not.
+    pub scaler: LossScaler,
     /// Threads that compute, 0 for all cores; by default those of the pool that the caller runs in.
     pub threads: Option<usize>,
     /// Where `metrics.jsonl` goes; nowhere by default.
@@ -32,7 +39,16 @@ impl TrainerConfig {
     /// Trains for `epochs` epochs.
     #[must_use]
     pub fn new(epochs: u64) -> Self {
-        Self { epochs, seed: 0, clip: None, threads: None, metrics: None, shown: Shown::Auto }
+        Self {
+            epochs,
+            seed: 0,
+            clip: None,
+            precision: None,
+            scaler: LossScaler::none(),
+            threads: None,
+            metrics: None,
+            shown: Shown::Auto,
+        }
     }
 
     /// With this seed.
@@ -46,6 +62,20 @@ impl TrainerConfig {
     #[must_use]
     pub fn with_clip(mut self, clip: ClipNorm) -> Self {
         self.clip = Some(clip);
+        self
+    }
+
+    /// With mixed precision by this policy, in training and validation. `gradus_amp::Policy` is one.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Arc<dyn Precision>) -> Self {
+        self.precision = Some(precision);
+        self
+    }
+
+    /// With a scale of the loss.
+    #[must_use]
+    pub fn with_scaler(mut self, scaler: LossScaler) -> Self {
+        self.scaler = scaler;
         self
     }
 
@@ -118,6 +148,8 @@ pub struct RunReport {
     pub epochs: Vec<EpochReport>,
     /// Updates done.
     pub steps: u64,
+    /// Updates left out because scaled gradients were not finite.
+    pub skipped: u64,
     /// The epoch (from 0) whose weights the model has now: the best one where a stopper judged, else the last.
     pub best_epoch: u64,
     /// Why the run ended before its last epoch, if it did.
@@ -146,7 +178,8 @@ impl Trainer {
 
     /// Trains `model` on the batches that `loader` makes of `data`.
     ///
-    /// Same seeds, same bits, for any number of threads.
+    /// Same seeds, same bits, for any number of threads. A model that is stored in 16 bits is trained by weights in f32,
+    /// made here, to which it is rounded after each update.
     ///
     /// # Errors
     /// [`TrainError`] when a number is not finite, a parameter gets no gradient, there is no data, or the metrics
@@ -193,22 +226,22 @@ impl Trainer {
         let mut progress = Progress::new(self.config.shown, self.config.epochs, steps);
         let mut best: Option<(u64, Snapshot)> = None;
         let mut epochs = Vec::new();
-        let (mut step, mut stopped) = (0, None);
+        let (mut step, mut iteration, mut stopped) = (0, 0, None);
+        let mut scaler = self.config.scaler.clone();
+        let mut masters = masters(model)?;
+        let precision = self.config.precision.clone();
         for epoch in 0..self.config.epochs {
             let mut train = Average::default();
             let mut lr = 0.0;
             for batch in loader.epoch(data, epoch) {
                 lr = self.schedule.value(step);
-                let tape = Tape::training(self.config.seed, step);
+                let tape = mixed(Tape::training(self.config.seed, iteration), &precision, model);
                 let outcome = objective.outcome(model, &batch, &tape);
-                let report = train_step(
-                    model,
-                    &outcome.loss,
-                    &mut *self.optimizer,
-                    lr,
-                    self.config.clip.as_ref(),
-                    step,
-                )?;
+                let update = Update::new(&mut *self.optimizer, lr)
+                    .with_clip(self.config.clip.as_ref())
+                    .with_scaler(&mut scaler)
+                    .with_masters(masters.as_mut());
+                let report = train_step(model, &outcome.loss, update, iteration)?;
                 train.add(&outcome);
                 progress.step(epoch, &train, lr, batch.indices.len());
                 if let Some(file) = &mut metrics {
@@ -219,15 +252,22 @@ impl Trainer {
                             outcome.correct.map(|c| c as f64 / outcome.count.max(1) as f64),
                         ),
                         ("lr", Some(lr)),
-                        ("grad_norm", Some(report.grad_norm)),
+                        ("grad_norm", Some(report.grad_norm).filter(|norm| !norm.is_nan())),
                         ("clipped", Some(f64::from(u8::from(report.clipped)))),
+                        ("scale", scaler.is_enabled().then(|| report.scale.before.into())),
+                        ("skipped", report.skipped.as_ref().map(|_| 1.0)),
                     ];
-                    file.write("step", step, &values)?;
+                    file.write("step", iteration, &values)?;
                 }
-                step += 1;
+                // The schedule stands still where nothing was updated.
+                step += u64::from(report.skipped.is_none());
+                iteration += 1;
             }
             let held_out = match &validation {
-                Some(v) => Some(evaluate(model, objective, v.data, loader.batch_size)?),
+                Some(v) => {
+                    let tape = || mixed(Tape::evaluation(), &precision, model);
+                    Some(evaluate(model, objective, v.data, loader.batch_size, tape)?)
+                }
                 None => None,
             };
             let mut note = "";
@@ -253,7 +293,7 @@ impl Trainer {
                     ("lr", Some(lr)),
                     ("examples_per_second", Some(progress.throughput())),
                 ];
-                file.write("epoch", step, &values)?;
+                file.write("epoch", iteration, &values)?;
             }
             epochs.push(EpochReport { train, validation: held_out, lr });
             if stopped.is_some() {
@@ -268,8 +308,31 @@ impl Trainer {
         }
         let train = epochs.last().map(|e| e.train).unwrap_or_default();
         let throughput = progress.throughput();
-        Ok(RunReport { train, epochs, steps: step, best_epoch, stopped, throughput })
+        let skipped = iteration - step;
+        Ok(RunReport { train, epochs, steps: step, skipped, best_epoch, stopped, throughput })
     }
+}
+
+/// The tape with the policy, if there is one.
+fn mixed<M: Module + ?Sized>(
+    tape: Tape,
+    precision: &Option<Arc<dyn Precision>>,
+    model: &M,
+) -> Tape {
+    match precision {
+        Some(precision) if precision.differs_by_module() => {
+            tape.with_precision(precision.clone()).with_modules(model)
+        }
+        Some(precision) => tape.with_precision(precision.clone()),
+        None => tape,
+    }
+}
+
+/// Weights in f32 behind a model that is stored in 16 bits.
+fn masters<M: Module + ?Sized>(model: &mut M) -> Result<Option<MasterWeights>, TrainError> {
+    let mut short = false;
+    model.for_each_param(&mut |_, p| short |= p.value().dtype() != p.value().dtype().compute());
+    Ok(if short { Some(MasterWeights::new(&mut Values(model))?) } else { None })
 }
 
 impl std::fmt::Debug for Trainer {

@@ -12,8 +12,8 @@ use gradus_optim::{Adam, AdamConfig, Sgd, SgdConfig};
 use gradus_schedule::{Constant, from_fn, warmup_cosine};
 use gradus_stop::{EarlyStopping, EarlyStoppingConfig, Mode, Reason};
 use gradus_train::{
-    Outcome, Shown, TrainError, Trainer, TrainerConfig, Validation, classification, evaluate,
-    train_step,
+    Outcome, Shown, TrainError, Trainer, TrainerConfig, Update, Validation, classification,
+    evaluate, train_step,
 };
 
 /// Points in two classes, divided by a curve.
@@ -61,10 +61,11 @@ fn a_network_learns_and_threads_do_not_change_a_bit() {
             .fit(&mut model, &classification(0.0), &train, &loader, Some(Validation::new(&test)))
             .unwrap();
         assert_eq!((report.steps, report.epochs.len(), report.best_epoch), (180, 12, 11));
-        let accuracy = evaluate(&model, &classification(0.0), &test, loader.batch_size)
-            .unwrap()
-            .accuracy
-            .unwrap();
+        let accuracy =
+            evaluate(&model, &classification(0.0), &test, loader.batch_size, Tape::evaluation)
+                .unwrap()
+                .accuracy
+                .unwrap();
         assert!(accuracy > 0.85, "{accuracy}");
         assert_eq!(Some(accuracy), report.epochs[11].validation.unwrap().accuracy);
         bits(&model)
@@ -98,7 +99,9 @@ fn the_weights_of_the_best_epoch_are_restored() {
     let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
     assert_eq!(losses[report.best_epoch as usize], best);
     assert_eq!(
-        evaluate(&model, &classification(0.0), &held_out, loader.batch_size).unwrap().loss,
+        evaluate(&model, &classification(0.0), &held_out, loader.batch_size, Tape::evaluation)
+            .unwrap()
+            .loss,
         best
     );
 
@@ -125,7 +128,8 @@ fn the_weights_that_reach_the_goal_are_kept() {
         let report = trainer_of(6)
             .fit(&mut model, &classification(0.0), &train, &loader, Some(validation))
             .unwrap();
-        let loss = evaluate(&model, &classification(0.0), &held_out, loader.batch_size);
+        let loss =
+            evaluate(&model, &classification(0.0), &held_out, loader.batch_size, Tape::evaluation);
         (report, loss.unwrap().loss)
     };
     let (free, _) = run(None);
@@ -190,7 +194,7 @@ fn numbers_that_are_not_finite_end_the_run_and_touch_nothing() {
     let tape = Tape::training(0, 0);
     let loss = model.forward(&tape.constant(Tensor::ones(&[1, 20], DType::F32))).sum(&[], false);
     let mut sgd = Sgd::new(SgdConfig::new()).unwrap();
-    let wrong = train_step(&mut model, &loss, &mut sgd, f64::NAN, None, 9);
+    let wrong = train_step(&mut model, &loss, Update::new(&mut sgd, f64::NAN), 9);
     assert!(matches!(wrong, Err(TrainError::LearningRate { step: 9, .. })));
     assert_eq!(bits(&model), before);
 }
@@ -208,7 +212,8 @@ fn a_gradient_that_is_not_finite_touches_nothing_and_names_its_parameter() {
         // The loss is 0, the slope of the root there infinite.
         let loss = tape.watch(&model.w).sqrt().sum(&[], false);
         let mut sgd = Sgd::new(SgdConfig::new()).unwrap();
-        let error = train_step(&mut model, &loss, &mut sgd, 0.1, clip, 3).unwrap_err();
+        let error = train_step(&mut model, &loss, Update::new(&mut sgd, 0.1).with_clip(clip), 3)
+            .unwrap_err();
         assert!(matches!(error, TrainError::Clip { step: 3, .. }), "{error}");
         assert!(error.to_string().contains("see parameter w"), "{error}");
         assert_eq!(model.w.value().to_vec::<f32>(), [0.0; 2]);
