@@ -14,6 +14,7 @@ pub mod cifar10;
 pub mod csv;
 pub mod idx;
 pub mod mnist;
+pub mod text;
 
 pub use dataset::{Dataset, Split};
 pub use error::{DataError, Location};
