@@ -1,5 +1,6 @@
 //! Numbers that show that two implementations did the same work.
 
+use gradus_core::DType;
 use gradus_tensor::Tensor;
 
 use crate::inputs::hash64;
@@ -16,12 +17,12 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Of a kernel row: each f32 output projected on a pseudo-random vector of its own, scaled by its root mean
-    /// square.
+    /// Of a kernel row: each output, as f32, projected on a pseudo-random vector of its own, scaled by its root
+    /// mean square.
     #[must_use]
     pub fn of_outputs(outputs: &[&Tensor]) -> Self {
         let (values, scale): (Vec<_>, Vec<_>) =
-            (0..).zip(outputs).map(|(j, t)| project(&t.to_vec(), j)).unzip();
+            (0..).zip(outputs).map(|(j, t)| project(&t.to_dtype(DType::F32).to_vec(), j)).unzip();
         Self { headline: values[0], values, scale }
     }
 

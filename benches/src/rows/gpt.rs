@@ -75,9 +75,15 @@ impl Gpt {
 
     /// Tokens `[N, length]` to logits `[N, length, VOCABULARY]`.
     fn forward(&self, tokens: &Tensor, tape: &Tape) -> Var {
-        let x = self.token.forward(tokens, tape).add(&tape.watch(&self.position));
-        let x = self.blocks.iter().fold(drop_out(&x, self.dropout), |x, block| block.forward(&x));
+        let x = self.blocks.iter().fold(self.embed(tokens, tape), |x, block| block.forward(&x));
         self.head.forward(&self.norm.forward(&x))
+    }
+
+    fn embed(&self, tokens: &Tensor, tape: &Tape) -> Var {
+        // Positions are looked up, too, and cast as such: an f32 sum would make all that follows f32.
+        let position = tape.watch(&self.position);
+        let [position] = Var::autocast("embedding", [&position]);
+        drop_out(&self.token.forward(tokens, tape).add(&position), self.dropout)
     }
 }
 
@@ -90,7 +96,10 @@ fn gpt_starts(size: Size) -> Vec<Start> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::training::{policy, tape},
+        *,
+    };
 
     #[test]
     fn the_model_has_its_parameters() {
@@ -98,5 +107,21 @@ mod tests {
             started(Gpt::new(GPT, Probability::ZERO), &gpt_starts(GPT)).num_params(),
             3_241_472
         );
+    }
+
+    #[test]
+    fn what_flows_between_blocks_has_the_type_of_the_row() {
+        let size = Size { dim: 64, blocks: 2, sequences: 2, length: 8 };
+        let model = Gpt::new(size, Probability::new(0.1).unwrap());
+        let (x, _) = tokens(0, size.sequences, size.length);
+        for dtype in [DType::F32, DType::BF16] {
+            let mut x = model.embed(&x, &tape(1, policy(dtype).as_ref()));
+            assert_eq!(x.dtype(), dtype, "the embedding");
+            for block in &model.blocks {
+                x = block.forward(&x);
+                assert_eq!(x.dtype(), dtype, "a block");
+            }
+            assert_eq!(model.norm.forward(&x).dtype(), dtype, "the last norm");
+        }
     }
 }

@@ -77,6 +77,8 @@ fn tiny_batch(b: u64) -> (Tensor, Tensor) {
 
 #[cfg(test)]
 mod tests {
+    use gradus_core::DType;
+
     use super::*;
 
     #[test]
@@ -84,5 +86,17 @@ mod tests {
         let model = started(mlp(512, Probability::ZERO), &mlp_starts(512));
         assert_eq!(model.num_params(), 671_754);
         assert_eq!(started(tiny_mlp(), &tiny_mlp_starts()).num_params(), 1_377);
+    }
+
+    #[test]
+    fn losses_in_16_bits_are_nearly_those_in_32() {
+        let [full, short] = [DType::F32, DType::BF16].map(|dtype| {
+            let request = Request { dtype, threads: 1, seconds: 0.0, dropout: false };
+            mlp_of(32, 64, &request).measured.checks.values
+        });
+        for (full, short) in full.into_iter().zip(short) {
+            let difference = (full - short).abs();
+            assert!(difference > 0.0 && difference < 2e-2 * full, "{full} {short}");
+        }
     }
 }

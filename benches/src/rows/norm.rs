@@ -12,9 +12,12 @@ use crate::{
 /// Rows and width of what is normalized row by row.
 const ROWS: [usize; 2] = [4096, 768];
 
+/// Scale and shift are f32 whatever the request says.
 pub(super) fn layer_norm_row(request: &Request) -> Measured {
-    let inputs = [sym(1, &ROWS, SQRT_3), sym(3, &[768], 1.0), sym(4, &[768], 1.0)];
-    forward_backward(request, &inputs, &sym(2, &ROWS, 1.0), |v| {
+    let [x, dy] = [(1, SQRT_3), (2, 1.0)]
+        .map(|(seed, bound)| sym(seed, &ROWS, bound).to_dtype(request.dtype));
+    let inputs = [x, sym(3, &[768], 1.0), sym(4, &[768], 1.0)];
+    forward_backward(request, &inputs, &dy, |v| {
         layer_norm(&v[0], &[768], Some(&v[1]), Some(&v[2]), 1e-5)
     })
 }

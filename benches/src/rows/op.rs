@@ -27,18 +27,21 @@ pub(super) fn gelu(request: &Request) -> Measured {
     forward_backward(request, &[sym(1, &[n], 3.0)], &sym(2, &[n], 1.0), |v| v[0].gelu())
 }
 
-/// 64 to 64 channels on 32 images of 32x32.
+/// 64 to 64 channels on 32 images of 32x32. The weight is f32, and cast in each iteration.
 pub(super) fn conv3x3(request: &Request) -> Measured {
     let shape = [32, 64, 32, 32];
-    let (x, dy) = (sym(1, &shape, 1.0), sym(2, &shape, 1.0));
+    let [x, dy] = [1, 2].map(|seed| sym(seed, &shape, 1.0).to_dtype(request.dtype));
     let weight = sym(3, &[64, 64, 3, 3], (6.0f64 / 576.0).sqrt());
     let same = ConvOptions::default().with_padding([1, 1]);
-    forward_backward(request, &[x, weight], &dy, |v| v[0].conv2d(&v[1], None, same))
+    forward_backward(request, &[x, weight], &dy, |v| {
+        v[0].conv2d(&v[1].to_dtype(request.dtype), None, same)
+    })
 }
 
 /// Eight heads of 64 on eight sequences of 256.
 pub(super) fn attention_causal(request: &Request) -> Measured {
-    let [q, k, v, dy] = [1, 2, 3, 4].map(|seed| sym(seed, &[8, 8, 256, 64], SQRT_3));
+    let [q, k, v, dy] =
+        [1, 2, 3, 4].map(|seed| sym(seed, &[8, 8, 256, 64], SQRT_3).to_dtype(request.dtype));
     let causal = AttentionOptions::new().with_causal(true);
     forward_backward(request, &[q, k, v], &dy, |v| {
         v[0].scaled_dot_product_attention(&v[1], &v[2], &causal)

@@ -1,7 +1,8 @@
 //! What all training rows share: the start of the parameters, and the step.
 
-use std::f64::consts::SQRT_2;
+use std::{f64::consts::SQRT_2, sync::Arc};
 
+use gradus_amp::{OpClass, Policy};
 use gradus_autograd::{Module, Tape, Tensor, Var};
 use gradus_clip::{ClipNorm, clip_grad_norm};
 use gradus_core::{DType, GradientTransform, Schedule};
@@ -69,6 +70,21 @@ pub(super) fn dropout(request: &Request, p: f64) -> Probability {
     Probability::new(p).expect("a constant within [0, 1]")
 }
 
+/// Of a row in 16 bits: matrix work and embeddings take this type, so that what flows between layers stays in it.
+pub(super) fn policy(dtype: DType) -> Option<Arc<Policy>> {
+    let lower = || Policy::mixed(dtype)?.with_op("embedding", OpClass::Lower);
+    (dtype != DType::F32).then(|| Arc::new(lower().expect("a type and an operation that exist")))
+}
+
+/// The tape of a step.
+pub(super) fn tape(step: u64, policy: Option<&Arc<Policy>>) -> Tape {
+    let tape = Tape::training(0, step);
+    match policy {
+        Some(policy) => tape.with_precision(policy.clone()),
+        None => tape,
+    }
+}
+
 /// Measures whole training steps: forward, backward, clip, update, and the loss as a number. `loss` is given the
 /// model, the tape, the inputs and the targets.
 pub(super) fn train<M: Module>(
@@ -82,11 +98,12 @@ pub(super) fn train<M: Module>(
     let batches: Vec<_> = (0..BATCHES).map(batch).collect();
     let rates = learning_rates(base_lr);
     let clip = ClipNorm::new(MAX_NORM);
+    let policy = policy(request.dtype);
     let mut t = 0;
     let mut step = || {
         let (x, y) = &batches[t % batches.len()];
         t += 1;
-        let tape = Tape::training(0, t as u64);
+        let tape = tape(t as u64, policy.as_ref());
         let loss = loss(&model, &tape, x, y);
         let mut grads = loss.backward();
         let mut bound = grads.bind(&mut model).expect("backward reaches every parameter");
