@@ -1,7 +1,7 @@
 //! Dynamic tanh.
 
 use gradus_autograd::{Layer, Param, Tensor, Var, module};
-use gradus_tensor::{Real, kernel, par, with_real};
+use gradus_tensor::{Real, Stored, kernel, par, with_real};
 
 use crate::{NormError, affine::param, lanes, rows};
 
@@ -31,7 +31,7 @@ pub fn dyt(x: &Var, alpha: &Var, weight: &Var, bias: &Var) -> Var {
     with_real!("dyt", x.dtype().compute(), T => run::<T>([x, alpha, weight, bias]))
 }
 
-fn run<T: Real>(inputs: [&Var; 4]) -> Var {
+fn run<T: Real + Stored<Compute = T>>(inputs: [&Var; 4]) -> Var {
     let [x, alpha, weight, bias] = inputs;
     let input = x.value().contiguous();
     let [w, b] = [weight, bias].map(|p| p.value().to_dtype(T::DTYPE).contiguous());

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use gradus_autograd::{Tensor, Var};
-use gradus_tensor::{Real, kernel, par, with_real};
+use gradus_tensor::{Real, Stored, kernel, par, with_float};
 
 use crate::{affine::Affine, error::check_eps, lanes};
 
@@ -40,13 +40,12 @@ pub(crate) fn normalize(
         panic!("{op}: {e}");
     }
     let [x] = Var::autocast(op, [x]);
-    let compute = x.dtype().compute();
-    let affine = Affine::new(op, weight, bias, shape, compute);
+    let affine = Affine::new(op, weight, bias, shape, x.dtype().compute());
     let inputs = Affine::inputs(&x, weight, bias);
-    with_real!(op, compute, T => run::<T>(op, &inputs, affine, eps, center))
+    with_float!(op, x.dtype(), S => run::<S>(op, &inputs, affine, eps, center))
 }
 
-fn run<T: Real>(
+fn run<S: Stored>(
     op: &'static str,
     inputs: &[&Var],
     affine: Affine,
@@ -54,36 +53,54 @@ fn run<T: Real>(
     center: Center,
 ) -> Var {
     let input = inputs[0].value().contiguous();
-    let x = input.to_dtype(T::DTYPE);
     let width = affine.weight.numel();
-    let rows = x.numel().checked_div(width).unwrap_or(0);
+    let rows = input.numel().checked_div(width).unwrap_or(0);
     let ns = width as f64 * 0.3;
+    // Rows at a time: all of a piece, or what is widened in a cache.
+    let step = S::BLOCK.checked_div(width).unwrap_or(1).max(1);
+    let (x, w, b) = (input.as_slice::<S>(), affine.weight.as_slice(), affine.bias.as_slice());
     // Mean and reciprocal deviation of each row, side by side.
-    let mut stats = Tensor::zeros(&[rows, 2], T::DTYPE);
-    let y = Tensor::build::<T>(x.shape(), |y| {
-        let (x, w, b) = (x.as_slice::<T>(), affine.weight.as_slice(), affine.bias.as_slice());
-        let outs = [y, stats.make_mut::<T>()];
-        par::for_each_part(outs, rows, par::piece(ns), ns, |row, [y, s]| {
-            forward(&x[row * width..], w, b, T::lit(eps), center, s, y);
+    let mut stats = Vec::new();
+    let y = Tensor::build::<S>(input.shape(), |y| {
+        let piece = par::piece(ns).min(rows.max(1));
+        let parts = par::map_chunks(y, piece * width, piece as f64 * ns, |i, y| {
+            let mut stats = vec![S::Compute::ZERO; 2 * (y.len() / width)];
+            let [mut wide, mut out] = S::rooms(step.min(piece) * width);
+            let x = x[i * piece * width..][..y.len()].chunks(step.saturating_mul(width));
+            let ys = y.chunks_mut(step.saturating_mul(width));
+            for ((x, y), s) in x.zip(ys).zip(stats.chunks_mut(step.saturating_mul(2))) {
+                let x = S::read(x, &mut wide);
+                S::write(y, &mut out, |y| forward(x, w, b, S::Compute::lit(eps), center, s, y));
+            }
+            stats
         });
+        stats = parts.concat();
     });
-    let dtype = input.dtype();
-    Var::op(op, inputs, y.to_dtype(dtype), move |dy, sink| {
-        let (dy, x) = (dy.contiguous().to_dtype(T::DTYPE), input.to_dtype(T::DTYPE));
-        let (dy, x, s) = (dy.as_slice::<T>(), x.as_slice::<T>(), stats.as_slice::<T>());
-        let w = affine.weight.as_slice::<T>();
+    Var::op(op, inputs, y, move |dy, sink| {
+        let dy = dy.contiguous();
+        let (dy, x, w) = (dy.as_slice::<S>(), input.as_slice::<S>(), affine.weight.as_slice());
         let [of_weight, of_bias] = affine.wanted(sink).map(|wanted| if wanted { width } else { 0 });
         let sums = of_weight + of_bias;
         let dx_shape = sink.needs(0).then(|| input.shape());
-        let (dx, sums) = by_blocks(dx_shape, rows, width, sums, 2.0 * ns, |rows, dx, sums| {
+        let (dx, sums) = by_blocks::<S>(dx_shape, rows, width, sums, 2.0 * ns, |rows, dx, sums| {
             let (dw, db) = sums.split_at_mut(of_weight);
-            let (at, s) = (rows.start * width, &s[2 * rows.start..2 * rows.end]);
-            backward(&dy[at..], &x[at..], s, w, center, dx, dw, db);
+            let [mut wide, mut of_y, mut of_x] = S::rooms(step.min(rows.len()) * width);
+            let mut rest = dx;
+            for first in rows.clone().step_by(step) {
+                let rows = first..rows.end.min(first + step);
+                let (at, s) =
+                    (rows.start * width..rows.end * width, &stats[2 * rows.start..2 * rows.end]);
+                let (dy, x) =
+                    (S::read(&dy[at.clone()], &mut of_y), S::read(&x[at.clone()], &mut wide));
+                let dx;
+                (dx, rest) = rest.split_at_mut(at.len().min(rest.len()));
+                S::write(dx, &mut of_x, |dx| backward(dy, x, s, w, center, dx, dw, db));
+            }
         });
         let (dw, db) = sums.split_at(of_weight);
         affine.add(sink, dw, db);
         if let Some(dx) = dx {
-            sink.add(0, dx.to_dtype(dtype));
+            sink.add(0, dx);
         }
     })
 }
@@ -93,17 +110,17 @@ const BLOCK: usize = 64;
 
 /// Calls `f(rows, dx, sums)` for each block of rows: `f` writes their part of `dx` (which is empty where no shape of
 /// it is given) and adds to `sums` numbers that start at 0. Returns `dx` and the totals of the sums.
-pub(crate) fn by_blocks<T: Real>(
+pub(crate) fn by_blocks<S: Stored>(
     dx: Option<&[usize]>,
     rows: usize,
     width: usize,
     sums: usize,
     ns: f64,
-    f: impl Fn(Range<usize>, &mut [T], &mut [T]) + Sync + Send,
+    f: impl Fn(Range<usize>, &mut [S], &mut [S::Compute]) + Sync + Send,
 ) -> (Option<Tensor>, Vec<f64>) {
     let ns = ns * BLOCK as f64;
-    let block = |i: usize, dx: &mut [T]| {
-        let mut part = vec![T::ZERO; sums];
+    let block = |i: usize, dx: &mut [S]| {
+        let mut part = vec![S::Compute::ZERO; sums];
         f(i * BLOCK..((i + 1) * BLOCK).min(rows), dx, &mut part);
         part
     };

@@ -31,4 +31,5 @@ pub use real::Real;
 pub use recurrent::{Cell, Recurred, RecurredGrad, Recurrence};
 pub use reduce::sum_row;
 pub use shape::{broadcast_shapes, normalize_dim, normalize_dims};
+pub use short::Stored;
 pub use tensor::Tensor;

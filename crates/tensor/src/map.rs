@@ -7,9 +7,9 @@
 
 use std::panic::Location;
 
-use gradus_core::{DType, Element, bf16, f16};
+use gradus_core::{DType, Element};
 
-use crate::{Real, Tensor, broadcast_shapes, kernel, par, short::Short};
+use crate::{Real, Stored, Tensor, broadcast_shapes, kernel, par};
 
 /// A function of one element. Mark `apply` `#[inline(always)]`.
 pub trait UnaryOp: Copy + Send + Sync {
@@ -97,124 +97,61 @@ kernel! {
     }
 }
 
-/// Elements of a block that is widened, worked on and rounded in the first cache.
-const BLOCK: usize = 512;
-
-/// Loops over slices of one element type.
-trait Loops: Element {
-    fn map<O: UnaryOp>(op: O, x: &[Self], out: &mut [Self]);
-    fn map_mut<O: UnaryOp>(op: O, x: &mut [Self]);
-    fn zip<O: BinaryOp>(op: O, a: &[Self], b: &[Self], out: &mut [Self]);
-    fn zip_mut<O: BinaryOp>(op: O, a: &mut [Self], b: &[Self]);
-    fn zip_right<O: BinaryOp>(op: O, a: &[Self], b: Self, out: &mut [Self]);
-    fn zip_left<O: BinaryOp>(op: O, a: Self, b: &[Self], out: &mut [Self]);
-    fn zip_one<O: BinaryOp>(op: O, a: Self, b: Self) -> Self;
-    fn zip3<O: TernaryOp>(op: O, a: &[Self], b: &[Self], c: &[Self], out: &mut [Self]);
+/// Rooms for blocks of slices of this length.
+fn rooms<S: Stored, const N: usize>(len: usize) -> [Vec<S::Compute>; N] {
+    S::rooms(len.min(S::BLOCK))
 }
 
-macro_rules! real_loops {
-    ($($t:ty),*) => {$(
-        impl Loops for $t {
-            fn map<O: UnaryOp>(op: O, x: &[Self], out: &mut [Self]) {
-                map_slice::<Self, O>(op, x, out);
-            }
-            fn map_mut<O: UnaryOp>(op: O, x: &mut [Self]) {
-                map_in_place::<Self, O>(op, x);
-            }
-            fn zip<O: BinaryOp>(op: O, a: &[Self], b: &[Self], out: &mut [Self]) {
-                zip_slice::<Self, O>(op, a, b, out);
-            }
-            fn zip_mut<O: BinaryOp>(op: O, a: &mut [Self], b: &[Self]) {
-                zip_in_place::<Self, O>(op, a, b);
-            }
-            fn zip_right<O: BinaryOp>(op: O, a: &[Self], b: Self, out: &mut [Self]) {
-                zip_scalar_right::<Self, O>(op, a, b, out);
-            }
-            fn zip_left<O: BinaryOp>(op: O, a: Self, b: &[Self], out: &mut [Self]) {
-                zip_scalar_left::<Self, O>(op, a, b, out);
-            }
-            fn zip_one<O: BinaryOp>(op: O, a: Self, b: Self) -> Self {
-                op.apply(a, b)
-            }
-            fn zip3<O: TernaryOp>(op: O, a: &[Self], b: &[Self], c: &[Self], out: &mut [Self]) {
-                zip3_slice::<Self, O>(op, a, b, c, out);
-            }
-        }
-    )*};
+fn map_stored<S: Stored, O: UnaryOp>(op: O, x: &[S], out: &mut [S]) {
+    let [mut wide, mut y] = rooms::<S, 2>(x.len());
+    for (x, out) in x.chunks(S::BLOCK).zip(out.chunks_mut(S::BLOCK)) {
+        S::write(out, &mut y, |y| map_slice::<S::Compute, O>(op, S::read(x, &mut wide), y));
+    }
 }
-real_loops!(f32, f64);
 
-/// Loops over 16-bit floats: those over f32, on widened blocks.
-macro_rules! short_loops {
-    ($($t:ty),*) => {$(
-        impl Loops for $t {
-            fn map<O: UnaryOp>(op: O, x: &[Self], out: &mut [Self]) {
-                let mut block = [0.0; BLOCK];
-                for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                    let block = widened(x, &mut block);
-                    map_in_place::<f32, O>(op, block);
-                    Self::narrow(block, out);
-                }
-            }
-            fn map_mut<O: UnaryOp>(op: O, x: &mut [Self]) {
-                let mut block = [0.0; BLOCK];
-                for x in x.chunks_mut(BLOCK) {
-                    let block = widened(x, &mut block);
-                    map_in_place::<f32, O>(op, block);
-                    Self::narrow(block, x);
-                }
-            }
-            fn zip<O: BinaryOp>(op: O, a: &[Self], b: &[Self], out: &mut [Self]) {
-                let (mut left, mut right) = ([0.0; BLOCK], [0.0; BLOCK]);
-                for ((a, b), out) in a.chunks(BLOCK).zip(b.chunks(BLOCK)).zip(out.chunks_mut(BLOCK)) {
-                    let left = widened(a, &mut left);
-                    zip_in_place::<f32, O>(op, left, widened(b, &mut right));
-                    Self::narrow(left, out);
-                }
-            }
-            fn zip_mut<O: BinaryOp>(op: O, a: &mut [Self], b: &[Self]) {
-                let (mut left, mut right) = ([0.0; BLOCK], [0.0; BLOCK]);
-                for (a, b) in a.chunks_mut(BLOCK).zip(b.chunks(BLOCK)) {
-                    let left = widened(a, &mut left);
-                    zip_in_place::<f32, O>(op, left, widened(b, &mut right));
-                    Self::narrow(left, a);
-                }
-            }
-            fn zip_right<O: BinaryOp>(op: O, a: &[Self], b: Self, out: &mut [Self]) {
-                let right = [b; BLOCK];
-                for (a, out) in a.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                    Self::zip(op, a, &right[..a.len()], out);
-                }
-            }
-            fn zip_left<O: BinaryOp>(op: O, a: Self, b: &[Self], out: &mut [Self]) {
-                let left = [a; BLOCK];
-                for (b, out) in b.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                    Self::zip(op, &left[..b.len()], b, out);
-                }
-            }
-            fn zip_one<O: BinaryOp>(op: O, a: Self, b: Self) -> Self {
-                Self::from_f32(op.apply(a.to_f32(), b.to_f32()))
-            }
-            fn zip3<O: TernaryOp>(op: O, a: &[Self], b: &[Self], c: &[Self], out: &mut [Self]) {
-                let mut wide = [[0.0; BLOCK]; 4];
-                let parts = a.chunks(BLOCK).zip(b.chunks(BLOCK)).zip(c.chunks(BLOCK));
-                for (((a, b), c), out) in parts.zip(out.chunks_mut(BLOCK)) {
-                    let [wa, wb, wc, y] = &mut wide;
-                    let y = &mut y[..out.len()];
-                    zip3_slice::<f32, O>(op, widened(a, wa), widened(b, wb), widened(c, wc), y);
-                    Self::narrow(y, out);
-                }
-            }
-        }
-    )*};
+fn map_stored_in_place<S: Stored, O: UnaryOp>(op: O, x: &mut [S]) {
+    let [mut wide] = rooms::<S, 1>(x.len());
+    for x in x.chunks_mut(S::BLOCK) {
+        S::update(x, &mut wide, |x| map_in_place::<S::Compute, O>(op, x));
+    }
 }
-short_loops!(f16, bf16);
 
-/// At most a block in f32.
-fn widened<'a, S: Short>(x: &[S], block: &'a mut [f32; BLOCK]) -> &'a mut [f32] {
-    let block = &mut block[..x.len()];
-    S::widen(x, block);
-    block
+fn zip_stored<S: Stored, O: BinaryOp>(
+    op: O,
+    a: &[S],
+    b: &[S],
+    out: &mut [S],
+    [wa, wb, y]: &mut [Vec<S::Compute>; 3],
+) {
+    for ((a, b), out) in a.chunks(S::BLOCK).zip(b.chunks(S::BLOCK)).zip(out.chunks_mut(S::BLOCK)) {
+        S::write(out, y, |y| zip_slice::<S::Compute, O>(op, S::read(a, wa), S::read(b, wb), y));
+    }
+}
+
+fn zip_stored_in_place<S: Stored, O: BinaryOp>(op: O, a: &mut [S], b: &[S]) {
+    let [mut wa, mut wb] = rooms::<S, 2>(a.len());
+    for (a, b) in a.chunks_mut(S::BLOCK).zip(b.chunks(S::BLOCK)) {
+        S::update(a, &mut wa, |a| zip_in_place::<S::Compute, O>(op, a, S::read(b, &mut wb)));
+    }
+}
+
+fn zip3_stored<S: Stored, O: TernaryOp>(op: O, [a, b, c]: [&[S]; 3], out: &mut [S]) {
+    let [mut wa, mut wb, mut wc, mut y] = rooms::<S, 4>(a.len());
+    let operands = a.chunks(S::BLOCK).zip(b.chunks(S::BLOCK)).zip(c.chunks(S::BLOCK));
+    for (((a, b), c), out) in operands.zip(out.chunks_mut(S::BLOCK)) {
+        let (a, b, c) = (S::read(a, &mut wa), S::read(b, &mut wb), S::read(c, &mut wc));
+        S::write(out, &mut y, |y| zip3_slice::<S::Compute, O>(op, a, b, c, y));
+    }
+}
+
+/// One element, widened.
+fn wide<S: Stored>(x: S) -> S::Compute {
+    S::read(&[x], &mut [S::Compute::ZERO])[0]
+}
+
+fn zip_scalars<S: Stored, O: BinaryOp>(op: O, a: S, b: S, out: &mut S) {
+    let y = op.apply(wide(a), wide(b));
+    S::write(std::slice::from_mut(out), &mut [S::Compute::ZERO], |out| out[0] = y);
 }
 
 /// Runs `$body` with `$T` standing for f32 or f64, or panics for a type that is storage only.
@@ -235,7 +172,9 @@ macro_rules! with_real {
     };
 }
 
-/// Runs `$body` with `$T` standing for the type, which is a float of any width; panics for others.
+/// Runs `$body` with `$T` standing for the type, which is a float of any width ([`Stored`](crate::Stored)); panics for
+/// others.
+#[macro_export]
 macro_rules! with_float {
     ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
@@ -248,19 +187,17 @@ macro_rules! with_float {
                 $body
             }
             $crate::DType::BF16 => {
-                type $T = gradus_core::bf16;
+                type $T = $crate::bf16;
                 $body
             }
             $crate::DType::F16 => {
-                type $T = gradus_core::f16;
+                type $T = $crate::f16;
                 $body
             }
             other => panic!("{}: computes with floats, not with {other}", $op),
         }
     };
 }
-pub(crate) use with_float;
-
 #[track_caller]
 pub(crate) fn same_dtype(op: &str, a: &Tensor, b: &Tensor) -> DType {
     assert_eq!(
@@ -291,7 +228,7 @@ impl Tensor {
             let x = self.contiguous();
             let x = x.as_slice::<T>();
             Self::build(self.shape(), |out| {
-                par::for_each_mut(out, 1, O::COST, |i, o| T::map(op, &x[i..i + o.len()], o));
+                par::for_each_mut(out, 1, O::COST, |i, o| map_stored::<T, O>(op, &x[i..i + o.len()], o));
             })
         })
     }
@@ -307,7 +244,7 @@ impl Tensor {
             return;
         }
         with_float!(O::NAME, self.dtype(), T => {
-            par::for_each_mut(self.make_mut::<T>(), 1, O::COST, |_, x| T::map_mut(op, x));
+            par::for_each_mut(self.make_mut::<T>(), 1, O::COST, |_, x| map_stored_in_place::<T, O>(op, x));
         });
     }
 
@@ -345,7 +282,7 @@ impl Tensor {
         }
         with_float!(O::NAME, dtype, T => {
             let b = other.as_slice::<T>();
-            par::for_each_mut(self.make_mut::<T>(), 1, O::COST, |i, a| T::zip_mut(op, a, &b[i..i + a.len()]));
+            par::for_each_mut(self.make_mut::<T>(), 1, O::COST, |i, a| zip_stored_in_place::<T, O>(op, a, &b[i..i + a.len()]));
         });
     }
 
@@ -367,7 +304,7 @@ impl Tensor {
             Self::build(self.shape(), |out| {
                 par::for_each_mut(out, 1, O::COST, |i, o| {
                     let r = i..i + o.len();
-                    T::zip3(op, &a[r.clone()], &b[r.clone()], &c[r], o);
+                    zip3_stored::<T, O>(op, [&a[r.clone()], &b[r.clone()], &c[r]], o);
                 });
             })
         })
@@ -375,13 +312,14 @@ impl Tensor {
 }
 
 #[track_caller]
-fn zip_typed<T: Loops, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O) -> Tensor {
+fn zip_typed<T: Stored, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O) -> Tensor {
     if a.shape() == b.shape() && a.is_contiguous() && b.is_contiguous() {
         let (x, y) = (a.as_slice::<T>(), b.as_slice::<T>());
         return Tensor::build(a.shape(), |out| {
             par::for_each_mut(out, 1, O::COST, |i, o| {
                 let r = i..i + o.len();
-                T::zip(op, &x[r.clone()], &y[r], o);
+                let rooms = &mut rooms::<T, 3>(o.len());
+                zip_stored::<T, O>(op, &x[r.clone()], &y[r], o, rooms);
             });
         });
     }
@@ -393,7 +331,7 @@ fn zip_typed<T: Loops, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O) -> Tensor {
 }
 
 /// The general case: both operands are strided views of one shape.
-fn zip_strided<T: Loops, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O, out: &mut [T]) {
+fn zip_strided<T: Stored, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O, out: &mut [T]) {
     if out.is_empty() {
         return;
     }
@@ -414,6 +352,7 @@ fn zip_strided<T: Loops, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O, out: &mut [
     let (xa, xb) = (a.storage::<T>(), b.storage::<T>());
     let (oa, ob) = (a.offset as isize, b.offset as isize);
     par::for_each_mut(out, n, O::COST * n as f64, |row, out| {
+        let rooms = &mut rooms::<T, 3>(n);
         for (r, out) in out.chunks_mut(n).enumerate() {
             let (mut pa, mut pb, mut rest) = (oa, ob, row + r);
             for &(d, ta, tb) in dims.iter().rev() {
@@ -424,12 +363,24 @@ fn zip_strided<T: Loops, O: BinaryOp>(a: &Tensor, b: &Tensor, op: O, out: &mut [
             }
             let (ia, ib) = (pa as usize, pb as usize);
             match (sa, sb) {
-                (1, 1) => T::zip(op, &xa[ia..ia + n], &xb[ib..ib + n], out),
-                (1, 0) => T::zip_right(op, &xa[ia..ia + n], xb[ib], out),
-                (0, 1) => T::zip_left(op, xa[ia], &xb[ib..ib + n], out),
+                (1, 1) => zip_stored::<T, O>(op, &xa[ia..ia + n], &xb[ib..ib + n], out, rooms),
+                (1, 0) => {
+                    let (b, [wa, _, y]) = (wide(xb[ib]), &mut *rooms);
+                    for (a, out) in xa[ia..ia + n].chunks(T::BLOCK).zip(out.chunks_mut(T::BLOCK)) {
+                        let a = T::read(a, wa);
+                        T::write(out, y, |y| zip_scalar_right::<T::Compute, O>(op, a, b, y));
+                    }
+                }
+                (0, 1) => {
+                    let (a, [wb, _, y]) = (wide(xa[ia]), &mut *rooms);
+                    for (b, out) in xb[ib..ib + n].chunks(T::BLOCK).zip(out.chunks_mut(T::BLOCK)) {
+                        let b = T::read(b, wb);
+                        T::write(out, y, |y| zip_scalar_left::<T::Compute, O>(op, a, b, y));
+                    }
+                }
                 _ => {
                     for o in out {
-                        *o = T::zip_one(op, xa[pa as usize], xb[pb as usize]);
+                        zip_scalars(op, xa[pa as usize], xb[pb as usize], o);
                         pa += sa;
                         pb += sb;
                     }

@@ -5,10 +5,7 @@ use std::panic::Location;
 use gradus_core::{DType, Element};
 
 use crate::{
-    MatMut, MatRef, Start, Tensor, broadcast_shapes,
-    gemm::Factor,
-    map::{same_dtype, with_float},
-    par,
+    MatMut, MatRef, Start, Tensor, broadcast_shapes, gemm::Factor, map::same_dtype, par, with_float,
 };
 
 /// A stack of matrices inside a tensor: strides that [`MatRef`] can take, or a dense copy.
