@@ -3,6 +3,7 @@
 pub mod checks;
 pub mod inputs;
 pub mod measure;
+pub mod memory;
 pub mod roofline;
 pub mod rows;
 pub mod sweep;

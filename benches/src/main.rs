@@ -1,4 +1,4 @@
-//! Measures one row and prints one line of JSON; or measures the machine, or a model in several sizes.
+//! Measures one row and prints one line of JSON; or measures the machine, a model in several sizes, or memory.
 
 use std::{
     error::Error,
@@ -10,6 +10,7 @@ use std::{
 use clap::{ArgGroup, Parser};
 use gradus_benches::{
     measure::{Request, report, unsupported},
+    memory::memory,
     pin_to_last_cpus, restart_keeping_memory,
     roofline::{self, Ceilings},
     rows::{Kind, ROWS, Row},
@@ -21,7 +22,7 @@ use gradus_core::DType;
 #[derive(Parser)]
 #[command(
     name = "gradus-bench",
-    group(ArgGroup::new("what").required(true).args(["row", "list", "roofline", "sweep"])),
+    group(ArgGroup::new("what").required(true).args(["row", "list", "roofline", "sweep", "memory"])),
     after_help = "cargo xtask bench also takes --all (every row) and --vs-torch (every row beside PyTorch)"
 )]
 struct Args {
@@ -37,6 +38,9 @@ struct Args {
     /// Measures a model in five sizes: mlp or transformer
     #[arg(long, value_parser = model)]
     sweep: Option<Model>,
+    /// Measures the memory that a training step's tensors take in f32 and in bf16
+    #[arg(long)]
+    memory: bool,
     /// Type of the numbers: f32 or bf16
     #[arg(long, default_value = "f32", value_parser = dtype)]
     dtype: DType,
@@ -50,7 +54,7 @@ struct Args {
     #[arg(long)]
     nodrop: bool,
     /// With --roofline: what bench --all has written, to be set beside the least times
-    #[arg(long, conflicts_with_all = ["row", "list", "sweep"])]
+    #[arg(long, conflicts_with_all = ["row", "list", "sweep", "memory"])]
     json: Option<PathBuf>,
 }
 
@@ -93,6 +97,8 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     pin_to_last_cpus(args.threads)?;
     if let Some(model) = args.sweep {
         sweep(model, args.threads, args.seconds, |line| println!("{line}"))?;
+    } else if args.memory {
+        memory(args.threads, |line| println!("{line}"))?;
     } else if let Some(row) = args.row {
         println!("{}", measure(row, &args)?);
     } else {
@@ -120,7 +126,6 @@ fn list() {
     }
 }
 
-/// Measures inside a pool of its own, so that no fork comes from outside of it.
 fn measure(row: &Row, args: &Args) -> Result<String, Box<dyn Error>> {
     let request = Request {
         dtype: args.dtype,
@@ -131,9 +136,7 @@ fn measure(row: &Row, args: &Args) -> Result<String, Box<dyn Error>> {
     if !row.dtypes.contains(&request.dtype) {
         return Ok(unsupported(row.name, &request).to_string());
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(request.threads).build()?;
-    let measured = pool.install(|| (row.run)(&request));
-    Ok(report(row.name, &request, &measured).to_string())
+    Ok(report(row.name, &request, &row.measure(&request)?).to_string())
 }
 
 #[cfg(test)]
@@ -151,9 +154,16 @@ mod tests {
         assert_eq!((args.row.unwrap().name, args.threads, args.seconds), ("gpt_step", 3, 0.5));
         assert!(args.nodrop && args.dtype == DType::F32);
         assert_eq!(parse("--sweep mlp").unwrap().sweep, Some(Model::Mlp));
+        assert!(parse("--memory --threads 1").unwrap().memory);
         let args = parse("--roofline --json all.json").unwrap();
         assert!(args.roofline && args.json.is_some());
-        for wrong in ["", "--row gpt_step --list", "--list --json all.json", "--sweep cnn"] {
+        for wrong in [
+            "",
+            "--row gpt_step --list",
+            "--list --json all.json",
+            "--sweep cnn",
+            "--sweep mlp --memory",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

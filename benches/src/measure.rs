@@ -3,6 +3,7 @@
 use std::{hint::black_box, time::Instant};
 
 use gradus_core::DType;
+use gradus_tensor::buffer;
 use serde_json::{Value, json};
 
 use crate::{checks::Checks, system};
@@ -36,6 +37,24 @@ pub struct Timing {
     warmup_s: f64,
     peak_rss_mib: Option<f64>,
     other_cpus: Option<f64>,
+    memory: Memory,
+}
+
+/// Bytes of living tensors in a loop; the pool that they come from rounds each up by a quarter at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Memory {
+    /// When the first iteration begins: inputs and parameters.
+    pub held: usize,
+    /// At most.
+    pub peak: usize,
+}
+
+impl Memory {
+    /// What an iteration takes beyond what was there before it: activations, gradients, copies in other types.
+    #[must_use]
+    pub fn added(self) -> usize {
+        self.peak - self.held
+    }
 }
 
 impl Timing {
@@ -43,6 +62,12 @@ impl Timing {
     #[must_use]
     pub fn median_ms(&self) -> f64 {
         self.sorted_ms[self.sorted_ms.len() / 2]
+    }
+
+    /// Memory in the timed loop, of all tensors of the process.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.memory
     }
 }
 
@@ -61,7 +86,7 @@ impl Session {
     /// Begins: from here on memory counts, and time is warm-up until [`time`](Self::time).
     #[must_use]
     pub fn begin(request: &Request) -> Self {
-        gradus_tensor::buffer::trim();
+        buffer::trim();
         system::reset_peak_rss();
         Self { seconds: request.seconds, start: Instant::now() }
     }
@@ -77,6 +102,8 @@ impl Session {
             black_box(iterate());
         }
         let warmup_s = self.start.elapsed().as_secs_f64();
+        let held = buffer::stats().in_use;
+        buffer::reset_peak();
         let (others, begin) = (system::seconds_of_others(), Instant::now());
         let mut ms = Vec::new();
         while begin.elapsed().as_secs_f64() < self.seconds || ms.len() < MIN_ITERATIONS {
@@ -92,6 +119,7 @@ impl Session {
             warmup_s,
             peak_rss_mib: system::peak_rss_mib(),
             other_cpus: others.map(|s| (s / elapsed).max(0.0)),
+            memory: Memory { held, peak: buffer::stats().peak },
         }
     }
 }
@@ -164,6 +192,7 @@ mod tests {
             warmup_s: 0.5,
             peak_rss_mib: None,
             other_cpus: Some(0.126),
+            memory: Memory { held: 1, peak: 3 },
         };
         let checks = Checks::of_losses(vec![2.0, 1.5]);
         let line = report("a_row", &REQUEST, &Measured { timing, checks });

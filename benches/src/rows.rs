@@ -14,6 +14,7 @@ mod training;
 mod update;
 
 use gradus_core::DType;
+use rayon::{ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::measure::{Measured, Request};
 
@@ -40,6 +41,15 @@ pub struct Row {
 }
 
 impl Row {
+    /// Measures it inside a pool of threads of its own, so that no fork comes from outside of it.
+    ///
+    /// # Errors
+    /// When threads cannot be started.
+    pub fn measure(&self, request: &Request) -> Result<Measured, ThreadPoolBuildError> {
+        let pool = ThreadPoolBuilder::new().num_threads(request.threads).build()?;
+        Ok(pool.install(|| (self.run)(request)))
+    }
+
     /// Done in bf16 too.
     const fn in_both(self) -> Self {
         Self { dtypes: BOTH, ..self }
@@ -48,12 +58,13 @@ impl Row {
 
 /// A training row in a size of its own.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct AtSize {
+pub struct AtSize {
     /// Trainable numbers.
-    pub(crate) params: usize,
+    pub params: usize,
     /// Samples, or tokens, of a step.
-    pub(crate) samples: usize,
-    pub(crate) measured: Measured,
+    pub samples: usize,
+    /// Its times and losses.
+    pub measured: Measured,
 }
 
 /// `mlp_step` with hidden layers of this width on batches of this size.

@@ -35,8 +35,12 @@ impl Model {
         }
     }
 
-    /// Runs the size with this number.
-    fn measure(self, size: usize, request: &Request) -> AtSize {
+    /// Runs the size with this number, from 0 to 4.
+    ///
+    /// # Panics
+    /// When there is no such size.
+    #[must_use]
+    pub fn measure(self, size: usize, request: &Request) -> AtSize {
         match self {
             Self::Mlp => mlp_of(MLP[size], request),
             Self::Transformer => gpt_of(TRANSFORMER[size], request),
