@@ -56,14 +56,6 @@ impl AttentionOptions {
         self
     }
 
-    /// With a mask of this type in f32.
-    fn widened(&self, dtype: DType) -> Self {
-        let mask = self.mask.as_ref();
-        let mask =
-            mask.map(|m| if m.dtype() == dtype { m.to_dtype(DType::F32) } else { m.clone() });
-        Self { mask, ..self.clone() }
-    }
-
     /// With this factor of the scores.
     #[must_use]
     pub fn with_scale(mut self, scale: f64) -> Self {
@@ -94,12 +86,16 @@ impl Tensor {
         v: &Self,
         options: &AttentionOptions,
     ) -> (Self, Self) {
-        if self.is_short() {
-            let [q, k, v] = [self, k, v].map(|t| t.by_tokens(|t| t.to_dtype(DType::F32)));
-            let (y, lse) = q.scaled_dot_product_attention(&k, &v, &options.widened(self.dtype()));
-            return (y.by_tokens(|y| y.to_dtype(self.dtype())), lse);
-        }
         let p = Problem::new(self, k, v, options);
+        if self.is_short() {
+            let results = p.by_items(1.0, |item| {
+                let [q, k, v] = [self, k, v].map(|t| item.wide(t));
+                let (y, lse) = q.scaled_dot_product_attention(&k, &v, &item.options(options));
+                [item.rounded(&y), lse]
+            });
+            let [y, lse] = p.joined(results);
+            return (p.by_head(&y), lse);
+        }
         let mut y = p.uninit(p.lq, p.dv);
         let mut lse = uninit(p.dtype(), &[p.batch, p.heads, p.lq]);
         with_real!(NAME, p.dtype(), T => {
@@ -127,18 +123,22 @@ impl Tensor {
         grad: &Self,
         needs: [bool; 3],
     ) -> [Option<Self>; 3] {
-        if self.is_short() {
-            let [q, k, v, y, grad] =
-                [self, k, v, y, grad].map(|t| t.by_tokens(|t| t.to_dtype(DType::F32)));
-            let options = options.widened(self.dtype());
-            let grads =
-                q.scaled_dot_product_attention_grad([&k, &v], &options, [&y, lse], &grad, needs);
-            return grads.map(|g| Some(g?.by_tokens(|g| g.to_dtype(self.dtype()))));
-        }
         let p = Problem::new(self, k, v, options);
         assert_eq!(y.shape(), [p.batch, p.heads, p.lq, p.dv], "{NAME}: the shape of the output");
         assert_eq!(grad.shape(), y.shape(), "{NAME}: shapes of the gradient and the output");
         assert_eq!(lse.shape(), [p.batch, p.heads, p.lq], "{NAME}: the shape of the normalisers");
+        if self.is_short() {
+            let results = p.by_items(2.5, |item| {
+                let [q, k, v, y, grad] = [self, k, v, y, grad].map(|t| item.wide(t));
+                let (options, lse) = (item.options(options), lse.narrow(0, item.at, 1));
+                let of = [&y, &lse];
+                let grads =
+                    q.scaled_dot_product_attention_grad([&k, &v], &options, of, &grad, needs);
+                grads.map(|g| g.map_or_else(|| uninit(p.dtype(), &[1, 0]), |g| item.rounded(&g)))
+            });
+            let grads = p.joined(results);
+            return std::array::from_fn(|i| needs[i].then(|| p.by_head(&grads[i])));
+        }
         let saved = Saved { y: dense_rows(y), lse: lse.contiguous(), grad: dense_rows(grad) };
         let sizes = [(p.lq, p.d), (p.lk, p.d), (p.lk, p.dv)];
         let mut grads: [Self; 3] = std::array::from_fn(|i| {
@@ -154,14 +154,30 @@ impl Tensor {
     }
 }
 
-impl Tensor {
-    /// `f` of this tensor `[B, H, L, D]` as it lies in memory, if that is `[B, L, H, D]`.
-    fn by_tokens(&self, f: impl Fn(&Self) -> Self) -> Self {
-        if self.ndim() == 4 && self.strides[1] < self.strides[2] {
-            f(&self.transpose(1, 2)).transpose(1, 2)
-        } else {
-            f(self)
-        }
+/// One item of a batch in 16 bits, which is computed in f32 by itself, so that there are few widened numbers at a time.
+struct Item<'a> {
+    at: usize,
+    of: &'a Problem,
+}
+
+impl Item<'_> {
+    /// This item of a tensor `[B, H, L, D]`, widened as it lies in memory.
+    fn wide(&self, t: &Tensor) -> Tensor {
+        self.of.by_head(&self.of.by_head(&t.narrow(0, self.at, 1)).to_dtype(DType::F32))
+    }
+
+    /// A result, in the order in which it is kept.
+    fn rounded(&self, t: &Tensor) -> Tensor {
+        self.of.by_head(t).to_dtype(self.of.dtype())
+    }
+
+    fn options(&self, options: &AttentionOptions) -> AttentionOptions {
+        let mask = options.mask.as_ref().map(|m| {
+            let own = m.ndim() == 4 && m.shape()[0] > 1;
+            let m = if own { m.narrow(0, self.at, 1) } else { m.clone() };
+            if m.dtype() == DType::U8 { m } else { m.to_dtype(DType::F32) }
+        });
+        AttentionOptions { mask, ..options.clone() }
     }
 }
 
@@ -282,6 +298,24 @@ impl Problem {
             self.dtype(),
             &if self.tokens_first { [b, len, h, width] } else { [b, h, len, width] },
         )
+    }
+
+    /// Calls `f` with every item of the batch, on several threads where that is worth it; `cost` is how much longer it
+    /// takes than forward.
+    fn by_items<const N: usize>(
+        &self,
+        cost: f64,
+        f: impl Fn(Item<'_>) -> [Tensor; N] + Sync + Send,
+    ) -> Vec<[Tensor; N]> {
+        let ns = cost * self.group_ns() * (self.groups() / self.batch.max(1)) as f64;
+        par::map(self.batch, ns, |at| f(Item { at, of: self }))
+    }
+
+    /// The results of all items behind each other.
+    fn joined<const N: usize>(&self, results: Vec<[Tensor; N]>) -> [Tensor; N] {
+        std::array::from_fn(|i| {
+            Tensor::concat(&results.iter().map(|parts| &parts[i]).collect::<Vec<_>>(), 0)
+        })
     }
 
     /// Such a result as `[B, H, L, D]`.
