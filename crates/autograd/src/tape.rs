@@ -518,17 +518,15 @@ impl Sink<'_> {
         accumulate(&mut self.grads[id as usize], grad);
     }
 
-    /// As [`add`](Self::add), for an input that was broadcast: sums the gradient to the input's shape first, in the type
-    /// in which it is kept if that is the wider one.
+    /// As [`add`](Self::add), for an input that was broadcast: sums the gradient to the input's shape first, and 16-bit
+    /// floats in f32.
     ///
     /// # Panics
     /// When the input's shape does not broadcast to that of the gradient: a bug of the operation.
     pub fn add_broadcast(&mut self, input: usize, grad: Tensor) {
         if let Some(id) = self.inputs[input] {
-            let GradKind { shape, dtype } = &self.kinds[id as usize];
-            let wide = grad.shape() != shape.as_slice() && *dtype == grad.dtype().compute();
-            let grad = if wide { grad.to_dtype(*dtype) } else { grad };
-            self.add(input, grad.sum_to(shape));
+            let shape = &self.kinds[id as usize].shape;
+            self.add(input, grad.sum_to_wide(shape));
         }
     }
 }

@@ -16,10 +16,31 @@ use gradus_core::{DType, FloatElement};
 
 use crate::{Tensor, elementwise_ops, normalize_dim, normalize_dims, par, shape::Dims, with_real};
 
+/// Elements of 16 bits that are widened at a time, if they can be cut.
+const WIDENED: usize = 1 << 17;
+
 #[track_caller]
 fn reduce<F: Fold>(f: F, t: &Tensor, dims: &[usize], keepdim: bool) -> Tensor {
+    reduce_wide(f, t, dims, keepdim).to_dtype(t.dtype())
+}
+
+/// As [`reduce`], with the result of 16-bit floats in f32.
+#[track_caller]
+fn reduce_wide<F: Fold>(f: F, t: &Tensor, dims: &[usize], keepdim: bool) -> Tensor {
     if t.is_short() {
-        return t.in_compute_type(|t| reduce(f, t, dims, keepdim));
+        let rows = t.shape().first().map_or(0, |&n| WIDENED * n / t.numel().max(1)).max(1);
+        if !dims.contains(&0) || rows >= t.shape()[0] {
+            return reduce(f, &t.to_dtype(DType::F32), dims, keepdim);
+        }
+        // Some rows at a time, so that few widened numbers exist; then the results of all of them.
+        let n = t.shape()[0];
+        let part = |first: usize| {
+            let rows = t.narrow(0, first, rows.min(n - first)).to_dtype(DType::F32);
+            reduce(f, &rows, dims, true)
+        };
+        let parts: Vec<Tensor> = (0..n).step_by(rows).map(part).collect();
+        let parts = Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0);
+        return reduce(f, &parts, dims, keepdim);
     }
     let y = with_real!(F::NAME, t.dtype(), T => {
         if t.numel() == 0 {
@@ -92,6 +113,16 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn sum_to(&self, shape: &[usize]) -> Self {
+        self.sum_to_wide(shape).to_dtype(self.dtype())
+    }
+
+    /// As [`sum_to`](Self::sum_to), with sums of 16-bit floats left in f32.
+    ///
+    /// # Panics
+    /// As [`sum_to`](Self::sum_to).
+    #[must_use]
+    #[track_caller]
+    pub fn sum_to_wide(&self, shape: &[usize]) -> Self {
         if self.shape() == shape {
             return self.clone();
         }
@@ -101,7 +132,7 @@ impl Tensor {
         let lead = self.ndim() - shape.len();
         let dims: Dims =
             (0..self.ndim()).filter(|&d| d < lead || shape[d - lead] != self.shape()[d]).collect();
-        reduce(Sum, self, &dims, true).view(shape)
+        reduce_wide(Sum, self, &dims, true).view(shape)
     }
 
     /// The variance along `dims`, dimensions as in [`sum`](Self::sum): squared distances from the mean (two passes,

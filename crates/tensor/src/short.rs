@@ -185,6 +185,7 @@ mod tests {
     }
 
     elementwise_ops! {
+        Count() "count" 1.0 |self, x| if x > T::ZERO { T::ONE } else { -T::ONE };
         Curve(k) "curve" 1.0 |self, x| x.exp_() + T::lit(self.k);
         Mix() "mix" 1.0 |self, a, b| a * a - b;
         Mix3() "mix3" 1.0 |self, a, b, c| a * b - c * c;
@@ -227,6 +228,12 @@ mod tests {
             check(from_ref(&x), |t| t[0].var(&[0, 2], 1, true));
             check(from_ref(&x), |t| t[0].amax(&[-1], false));
             check(from_ref(&x), |t| t[0].sum_to(&[6, 1]));
+            check(from_ref(&x), |t| t[0].sum_to_wide(&[6, 1]));
+            // So many rows that they are summed in parts: exact in f32, since the numbers are small integers.
+            let long = x.map(Count {}).broadcast_to(&[1500, 4, 6, 10]).to_contiguous();
+            check(from_ref(&long), |t| t[0].sum_to_wide(&[6, 10]));
+            check(from_ref(&long), |t| t[0].amax(&[0, 3], false));
+            check(from_ref(&long), |t| t[0].sum(&[0], true));
             check(from_ref(&x), |t| t[0].max_dim(1, false).0);
             check(from_ref(&x), |t| t[0].argmax(Some(1), false));
             check(from_ref(&x), |t| t[0].cumsum(1));

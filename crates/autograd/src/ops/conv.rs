@@ -49,7 +49,8 @@ impl Var {
                 sink.add(1, g.conv2d_grad_weight(&x, w.shape(), options));
             }
             if has_bias && sink.needs(2) {
-                sink.add(2, g.to_dtype(sink.dtype(2)).sum(&[0, 2, 3], false));
+                let channels = g.shape()[1];
+                sink.add(2, g.sum_to_wide(&[channels, 1, 1]).view(&[channels]));
             }
         })
     }

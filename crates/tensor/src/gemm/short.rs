@@ -2,7 +2,8 @@
 //!
 //! Where the machine multiplies bf16 (AVX512-BF16) it does: two products are added to a sum in one instruction, which
 //! takes subnormal numbers as 0 and rounds as the machine does, so that bits depend on it in the last places.
-//! Everywhere else, and for f16, operands are widened, which is exact, and multiplied in f32.
+//! Everywhere else, and for f16, operands are widened, which is exact, and multiplied in f32: the copies are
+//! read where they lie, so that this costs less than widening while packing would.
 
 #[cfg(target_arch = "x86_64")]
 use gradus_core::bf16;
@@ -21,8 +22,14 @@ use crate::{
     short::Short,
 };
 
+/// Nanoseconds that rounding takes an element, roughly.
+const ROUND_NS: f64 = 0.1;
 /// Nanoseconds that widening takes an element, roughly.
 const WIDEN_NS: f64 = 0.1;
+/// Rows of A and of sums that exist in f32 at a time. B is packed once for each so many rows, which costs little.
+const ROWS: usize = 512;
+/// Elements of B that exist in f32 at a time, unless a block of its rows has more.
+const WIDENED: usize = 1 << 20;
 
 /// `C = A B` added to `start`; nothing is empty.
 pub(super) fn product<T: Short>(
@@ -37,8 +44,26 @@ pub(super) fn product<T: Short>(
     {
         return single::run::<_, Pairs>(Avx512Bf16, Level::Avx512, a, b, c, start);
     }
-    let (wide_a, wide_b) = (widened(a), widened(b));
-    single::product(view(&wide_a, a), view(&wide_b, b), c, start);
+    // Some rows of A, and some of B, at a time: their widened copies stay small.
+    let MatMut { data, rows, cols, row_stride } = c;
+    let stride = row_stride.max(cols);
+    let inner = (WIDENED / cols / single::BLOCK).max(1) * single::BLOCK;
+    for from in (0..b.rows).step_by(inner) {
+        let b = part(b, from, inner);
+        let wide_b = widened(b);
+        let start = if from == 0 { start } else { Start::Current };
+        for (first, out) in (0..rows).step_by(ROWS).zip(data.chunks_mut(ROWS * stride)) {
+            let a = part(part(a, first, ROWS).t(), from, inner).t();
+            let wide_a = widened(a);
+            let c = MatMut { data: out, rows: a.rows, cols, row_stride };
+            single::product(view(&wide_a, a), view(&wide_b, b), c, start);
+        }
+    }
+}
+
+/// At most `count` rows, from `first` on.
+fn part<T>(a: MatRef<'_, T>, first: usize, count: usize) -> MatRef<'_, T> {
+    MatRef { data: &a.data[first * a.row_stride..], rows: count.min(a.rows - first), ..a }
 }
 
 /// Fills C with what a product is added to.
@@ -70,18 +95,26 @@ pub(super) fn product_narrow<T: Short>(
     }
     let MatMut { data, rows, cols, row_stride } = c;
     let stride = row_stride.max(cols);
-    let mut sums = scratch(rows * cols);
-    product(a, b, MatMut::new(floats(&mut sums), rows, cols), start);
-    let sums: &[f32] = floats(&mut sums);
-    let ns = WIDEN_NS * cols as f64;
+    for (first, out) in (0..rows).step_by(ROWS).zip(data.chunks_mut(ROWS * stride)) {
+        let a = part(a, first, ROWS);
+        let mut sums = scratch(a.rows * cols);
+        product(a, b, MatMut::new(floats(&mut sums), a.rows, cols), start);
+        round(floats(&mut sums), cols, out, stride);
+    }
+}
+
+/// Rounds rows of sums into rows that lie `stride` apart.
+fn round<T: Short>(sums: &[f32], cols: usize, out: &mut [T], stride: usize) {
+    let row = |i: usize| &sums[i * cols..(i + 1) * cols];
     // The last row may end before its stride does.
-    let (most, last) = data.split_at_mut((rows - 1) * stride);
-    par::for_each_mut(most, stride, ns, |first, out| {
+    let last = sums.len() / cols - 1;
+    let (most, rest) = out.split_at_mut(last * stride);
+    par::for_each_mut(most, stride, ROUND_NS * cols as f64, |first, out| {
         for (i, out) in (first..).zip(out.chunks_exact_mut(stride)) {
-            T::narrow(&sums[i * cols..(i + 1) * cols], &mut out[..cols]);
+            T::narrow(row(i), &mut out[..cols]);
         }
     });
-    T::narrow(&sums[(rows - 1) * cols..], &mut last[..cols]);
+    T::narrow(row(last), &mut rest[..cols]);
 }
 
 /// A matrix in f32: row by row, or column by column where it lies so.
