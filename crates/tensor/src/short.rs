@@ -7,7 +7,10 @@ use gradus_core::{Element, bf16, f16};
 use gradus_kernel::convert::{self, Bf16, F16, Overflow};
 use half::slice::HalfFloatSliceExt;
 
-use crate::{Real, Tensor};
+use crate::{
+    Real, Tensor,
+    buffer::{floats, scratch},
+};
 
 /// A 16-bit float.
 pub(crate) trait Short: Element {
@@ -68,6 +71,24 @@ pub trait Stored: Element {
 
     /// Changes the elements of a slice for which there is room.
     fn update(x: &mut [Self], room: &mut [Self::Compute], f: impl FnOnce(&mut [Self::Compute]));
+
+    /// Lends several slices at once to read. Widened ones lie in memory of the pool.
+    fn read_all<R>(pieces: &[&[Self]], f: impl FnOnce(&[&[Self::Compute]]) -> R) -> R;
+
+    /// Lends several slices at once to write all of; they begin with arbitrary values.
+    fn write_all(pieces: &mut [&mut [Self]], f: impl FnOnce(&mut [&mut [Self::Compute]]));
+}
+
+/// Cuts a slice into pieces as long as these.
+fn cut<'a, T: 'a>(
+    mut rest: &'a mut [T],
+    lengths: impl Iterator<Item = usize>,
+) -> impl Iterator<Item = &'a mut [T]> {
+    lengths.map(move |n| {
+        let (piece, later) = std::mem::take(&mut rest).split_at_mut(n);
+        rest = later;
+        piece
+    })
 }
 
 macro_rules! stored_as_computed {
@@ -87,6 +108,12 @@ macro_rules! stored_as_computed {
             }
             fn update(x: &mut [Self], _: &mut [Self], f: impl FnOnce(&mut [Self])) {
                 f(x);
+            }
+            fn read_all<R>(pieces: &[&[Self]], f: impl FnOnce(&[&[Self]]) -> R) -> R {
+                f(pieces)
+            }
+            fn write_all(pieces: &mut [&mut [Self]], f: impl FnOnce(&mut [&mut [Self]])) {
+                f(pieces);
             }
         }
     )*};
@@ -117,6 +144,22 @@ macro_rules! stored_in_16_bits {
                 Self::widen(x, room);
                 f(room);
                 Self::narrow(room, x);
+            }
+            fn read_all<R>(pieces: &[&[Self]], f: impl FnOnce(&[&[f32]]) -> R) -> R {
+                let mut buf = scratch(pieces.iter().map(|p| p.len()).sum());
+                let rooms = cut(floats(&mut buf), pieces.iter().map(|p| p.len()));
+                let wide: Vec<&[f32]> =
+                    pieces.iter().zip(rooms).map(|(piece, room)| Self::read(piece, room)).collect();
+                f(&wide)
+            }
+            fn write_all(pieces: &mut [&mut [Self]], f: impl FnOnce(&mut [&mut [f32]])) {
+                let mut buf = scratch(pieces.iter().map(|p| p.len()).sum());
+                let mut rooms: Vec<&mut [f32]> =
+                    cut(floats(&mut buf), pieces.iter().map(|p| p.len())).collect();
+                f(&mut rooms);
+                for (piece, room) in pieces.iter_mut().zip(rooms) {
+                    Self::narrow(room, piece);
+                }
             }
         }
     )*};

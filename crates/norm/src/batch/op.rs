@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use gradus_autograd::{DType, Tape, Tensor, Var};
-use gradus_tensor::with_real;
+use gradus_tensor::with_float;
 
 use super::{
     moments::{BatchStats, Moments},
@@ -164,8 +164,6 @@ impl<'a> Call<'a> {
         let shards: Vec<_> = self.shards.iter().map(|x| Var::autocast(self.name, [x])).collect();
         let shards: Vec<&Var> = shards.iter().map(|[x]| &**x).collect();
         let dtype = shards[0].dtype();
-        let compute = dtype.compute();
-        let wide = move |t: &Tensor| t.contiguous().to_dtype(compute);
         let numbers = |v: &Var| v.value().to_dtype(DType::F64).to_vec::<f64>();
         let plan = Plan {
             geometry,
@@ -179,10 +177,9 @@ impl<'a> Call<'a> {
         // All shards lie one after the other in one result.
         let mut whole = xs[0].shape().to_vec();
         whole[0] = sizes.iter().sum();
-        let split = move |whole: Tensor| split(&whole, &sizes, dtype);
+        let split = move |whole: Tensor| split(&whole, &sizes);
         let mut fits = Vec::new();
-        let y = with_real!(self.name, compute, T => Tensor::build::<T>(&whole, |y| {
-            let xs: Vec<Tensor> = xs.iter().map(wide).collect();
+        let y = with_float!(self.name, dtype, S => Tensor::build::<S>(&whole, |y| {
             fits = plan.forward(&xs, fit, y);
         }));
         let channels = geometry.channels;
@@ -195,17 +192,18 @@ impl<'a> Call<'a> {
         let (weight_at, bias_at) = (self.weight.map(|_| n), self.bias.map(|_| inputs.len() - 1));
         let outputs = split(y);
         let ys = Var::op_multi(self.name, &inputs, outputs, move |grads, sink| {
-            let zeros = |x: &Tensor| Tensor::zeros(x.shape(), compute);
-            let dy = |(g, x): (&Option<Tensor>, &Tensor)| g.as_ref().map_or_else(|| zeros(x), wide);
+            let zeros = |x: &Tensor| Tensor::zeros(x.shape(), dtype);
+            let dy = |(g, x): (&Option<Tensor>, &Tensor)| {
+                g.as_ref().map_or_else(|| zeros(x), Tensor::contiguous)
+            };
             let dys: Vec<Tensor> = grads.iter().zip(&xs).map(dy).collect();
-            let xs: Vec<Tensor> = xs.iter().map(wide).collect();
             let of_params = [weight_at, bias_at].map(|at| at.filter(|&i| sink.needs(i)));
             let sums = of_params.iter().any(Option::is_some);
             let of_x = (0..n).any(|i| sink.needs(i));
             let mut of_channels = (Vec::new(), Vec::new());
-            let dx = with_real!("batch_norm", compute, T => {
-                let mut go = |dx: &mut [T]| of_channels = plan.backward(&xs, &dys, &fits, sums, dx);
-                if of_x { Some(Tensor::build::<T>(&whole, go)) } else { go(&mut []); None }
+            let dx = with_float!("batch_norm", dtype, S => {
+                let mut go = |dx: &mut [S]| of_channels = plan.backward(&xs, &dys, &fits, sums, dx);
+                if of_x { Some(Tensor::build::<S>(&whole, go)) } else { go(&mut []); None }
             });
             for (at, grad) in of_params.into_iter().zip([of_channels.0, of_channels.1]) {
                 if let Some(at) = at {
@@ -221,14 +219,14 @@ impl<'a> Call<'a> {
 }
 
 /// Cuts a result into those of the shards.
-fn split(whole: &Tensor, sizes: &[usize], dtype: DType) -> Vec<Tensor> {
+fn split(whole: &Tensor, sizes: &[usize]) -> Vec<Tensor> {
     if let [_] = sizes {
-        return vec![whole.to_dtype(dtype)];
+        return vec![whole.clone()];
     }
     let mut at = 0;
     let part = |&n: &usize| {
         at += n;
-        whole.narrow(0, at - n, n).to_dtype(dtype)
+        whole.narrow(0, at - n, n)
     };
     sizes.iter().map(part).collect()
 }

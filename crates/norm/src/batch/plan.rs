@@ -1,7 +1,7 @@
 //! How batches are normalized, forward and backward.
 
 use gradus_autograd::Tensor;
-use gradus_tensor::Real;
+use gradus_tensor::{Real, Stored};
 
 use super::{
     kernels::{Line, Slope},
@@ -74,11 +74,11 @@ impl Plan {
 
     /// Normalizes `xs` into `y`, one shard after the other. `fit` says how, from a channel and its moments (of nothing
     /// where these are not the batch's own). Returns what it said, batch by batch.
-    pub(crate) fn forward<T: Real>(
+    pub(crate) fn forward<S: Stored>(
         &self,
         xs: &[Tensor],
         fit: impl Fn(usize, &Moments) -> Fit,
-        y: &mut [T],
+        y: &mut [S],
     ) -> Vec<(Moments, Fit)> {
         let (channels, batches) = (self.geometry.channels, self.batches());
         let extra = Extra { masks: &self.masks, dys: &[] };
@@ -91,20 +91,20 @@ impl Plan {
         let fit = |(i, m): (usize, Moments)| (m, fit(i % channels, &m));
         let fits: Vec<(Moments, Fit)> = moments.into_iter().enumerate().map(fit).collect();
         let line = |(i, (_, fit)): (usize, &(Moments, Fit))| self.line(i % channels, fit);
-        let lines: Vec<Line<T>> = fits.iter().enumerate().map(line).collect();
+        let lines: Vec<Line<S::Compute>> = fits.iter().enumerate().map(line).collect();
         unit::lines(&mut units, channels, false, &lines);
         fits
     }
 
     /// Gradients of [`forward`](Self::forward): writes those of `xs` into `dx` unless it is empty, and returns those of
     /// weight and bias, which are right only where they are wanted (`sums`).
-    pub(crate) fn backward<T: Real>(
+    pub(crate) fn backward<S: Stored>(
         &self,
         xs: &[Tensor],
         dys: &[Tensor],
         fits: &[(Moments, Fit)],
         sums: bool,
-        dx: &mut [T],
+        dx: &mut [S],
     ) -> (Vec<f64>, Vec<f64>) {
         let channels = self.geometry.channels;
         let extra = Extra { masks: &self.masks, dys };
@@ -112,20 +112,20 @@ impl Plan {
         let mut units = units(xs, extra, self.geometry, &self.cuts, dx);
         let mut totals = vec![(0.0, 0.0); fits.len()];
         if self.own || sums {
-            let means: Vec<T> = fits.iter().map(|(_, fit)| fit.split().0).collect();
+            let means: Vec<S::Compute> = fits.iter().map(|(_, fit)| fit.split().0).collect();
             totals = unit::sums(&mut units, channels, self.batches(), &means);
             for (total, (_, fit)) in totals.iter_mut().zip(fits) {
-                total.1 -= fit.split::<T>().1 * total.0;
+                total.1 -= fit.split::<S::Compute>().1 * total.0;
             }
         }
         let numbered = fits.iter().enumerate();
         if wanted && self.own {
             let of = numbered.zip(&totals);
-            let slopes: Vec<Slope<T>> =
+            let slopes: Vec<Slope<S::Compute>> =
                 of.map(|((i, fit), &total)| self.slope(i % channels, fit, total)).collect();
             unit::slopes(&mut units, channels, &slopes);
         } else if wanted {
-            let lines: Vec<Line<T>> =
+            let lines: Vec<Line<S::Compute>> =
                 numbered.map(|(i, (_, fit))| self.through(i % channels, fit)).collect();
             unit::lines(&mut units, channels, true, &lines);
         }

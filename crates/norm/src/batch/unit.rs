@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use gradus_autograd::Tensor;
-use gradus_tensor::{Real, par, with_real};
+use gradus_tensor::{Stored, par, with_float};
 
 use super::{
     kernels::{self, Line, Slope},
@@ -74,24 +74,24 @@ pub(crate) struct Extra<'a> {
 }
 
 /// A unit of work: pieces of some samples of a batch, in order.
-pub(crate) struct Unit<'a, T> {
+pub(crate) struct Unit<'a, S> {
     spatial: usize,
     batch: usize,
     channels: Range<usize>,
-    xs: Vec<&'a [T]>,
-    dys: Vec<&'a [T]>,
+    xs: Vec<&'a [S]>,
+    dys: Vec<&'a [S]>,
     masks: Vec<&'a [u8]>,
-    out: Vec<&'a mut [T]>,
+    out: Vec<&'a mut [S]>,
 }
 
 /// Cuts `xs` and what belongs to them into units, in order of their samples. `out` is as long as all of `xs`, or empty.
-pub(crate) fn units<'a, T: Real>(
+pub(crate) fn units<'a, S: Stored>(
     xs: &'a [Tensor],
     extra: Extra<'a>,
     geometry: Geometry,
     cuts: &[Cut],
-    out: &'a mut [T],
-) -> Vec<Unit<'a, T>> {
+    out: &'a mut [S],
+) -> Vec<Unit<'a, S>> {
     let Geometry { channels, spatial } = geometry;
     let sample = geometry.sample();
     let mut units = Vec::new();
@@ -102,8 +102,8 @@ pub(crate) fn units<'a, T: Real>(
     for cut in cuts {
         let (rows, block) = geometry.unit(cut.samples.len());
         let width = block * spatial;
-        let mut xs = cut.of(xs[cut.shard].as_slice::<T>(), sample).chunks_exact(sample);
-        let dys = extra.dys.get(cut.shard).map(|dy| cut.of(dy.as_slice::<T>(), sample));
+        let mut xs = cut.of(xs[cut.shard].as_slice::<S>(), sample).chunks_exact(sample);
+        let dys = extra.dys.get(cut.shard).map(|dy| cut.of(dy.as_slice::<S>(), sample));
         let mut dys = dys.map(|dys| dys.chunks_exact(sample));
         let masks = extra.masks.get(cut.shard).map(|m| cut.of(m.as_slice::<u8>(), spatial));
         let mut masks = masks.map(|masks| masks.chunks_exact(spatial));
@@ -128,7 +128,7 @@ pub(crate) fn units<'a, T: Real>(
                     let dy = dy.as_mut().and_then(Iterator::next);
                     if hidden {
                         // A whole sample that does not count.
-                        out.into_iter().for_each(|out| out.fill(T::ZERO));
+                        out.into_iter().for_each(|out| out.fill(S::default()));
                         continue;
                     }
                     unit.xs.push(x);
@@ -143,21 +143,21 @@ pub(crate) fn units<'a, T: Real>(
 }
 
 /// Calls `f` with every unit, on several threads where that is worth it, and returns its results in order.
-fn each<T: Real, R: Send>(
-    units: &mut [Unit<'_, T>],
-    f: impl Fn(&mut Unit<'_, T>) -> R + Sync + Send,
+fn each<S: Stored, R: Send>(
+    units: &mut [Unit<'_, S>],
+    f: impl Fn(&mut Unit<'_, S>) -> R + Sync + Send,
 ) -> Vec<R> {
-    let values = |u: &Unit<'_, T>| u.xs.len() * u.channels.len() * u.spatial;
+    let values = |u: &Unit<'_, S>| u.xs.len() * u.channels.len() * u.spatial;
     let largest = units.iter().map(values).max().unwrap_or(0);
     par::map_chunks(units, 1, largest as f64 * 0.2, |_, units| f(&mut units[0]))
 }
 
 /// Walks over all units for numbers of their channels, and merges these in order: one for each channel of each batch.
-fn total<T: Real, R: Clone + Default + Send>(
-    units: &mut [Unit<'_, T>],
+fn total<S: Stored, R: Clone + Default + Send>(
+    units: &mut [Unit<'_, S>],
     channels: usize,
     batches: usize,
-    f: impl Fn(&Unit<'_, T>, &mut [R]) + Sync + Send,
+    f: impl Fn(&Unit<'_, S>, &mut [R]) + Sync + Send,
     merge: impl Fn(&mut R, R),
 ) -> Vec<R> {
     let parts = each(units, |unit| {
@@ -173,35 +173,39 @@ fn total<T: Real, R: Clone + Default + Send>(
 }
 
 /// Moments of each channel of each batch.
-pub(crate) fn moments<T: Real>(
-    units: &mut [Unit<'_, T>],
+pub(crate) fn moments<S: Stored>(
+    units: &mut [Unit<'_, S>],
     channels: usize,
     batches: usize,
 ) -> Vec<Moments> {
-    let of = |unit: &Unit<'_, T>, out: &mut [Moments]| {
-        if unit.planes() {
-            kernels::plane_moments(&unit.xs, &unit.masks, unit.spatial, out);
-        } else {
-            kernels::column_moments(&unit.xs, unit.spatial, out);
-        }
+    let of = |unit: &Unit<'_, S>, out: &mut [Moments]| {
+        S::read_all(&unit.xs, |xs| {
+            if unit.planes() {
+                kernels::plane_moments(xs, &unit.masks, unit.spatial, out);
+            } else {
+                kernels::column_moments(xs, unit.spatial, out);
+            }
+        });
     };
     total(units, channels, batches, of, |total, part| total.merge(&part))
 }
 
 /// Sums of `dy` and of `dy (x - mean)` over each channel of each batch.
-pub(crate) fn sums<T: Real>(
-    units: &mut [Unit<'_, T>],
+pub(crate) fn sums<S: Stored>(
+    units: &mut [Unit<'_, S>],
     channels: usize,
     batches: usize,
-    means: &[T],
+    means: &[S::Compute],
 ) -> Vec<(f64, f64)> {
-    let of = |unit: &Unit<'_, T>, out: &mut [(f64, f64)]| {
+    let of = |unit: &Unit<'_, S>, out: &mut [(f64, f64)]| {
         let means = &means[unit.place(channels)];
-        if unit.planes() {
-            kernels::plane_sums(&unit.dys, &unit.xs, &unit.masks, unit.spatial, means, out);
-        } else {
-            kernels::column_sums(&unit.dys, &unit.xs, unit.spatial, means, out);
-        }
+        unit.read_both(|dys, xs| {
+            if unit.planes() {
+                kernels::plane_sums(dys, xs, &unit.masks, unit.spatial, means, out);
+            } else {
+                kernels::column_sums(dys, xs, unit.spatial, means, out);
+            }
+        });
     };
     total(units, channels, batches, of, |total, part| {
         *total = (total.0 + part.0, total.1 + part.1);
@@ -209,40 +213,59 @@ pub(crate) fn sums<T: Real>(
 }
 
 /// Writes lines of the values, or of the gradients (`of_gradients`).
-pub(crate) fn lines<T: Real>(
-    units: &mut [Unit<'_, T>],
+pub(crate) fn lines<S: Stored>(
+    units: &mut [Unit<'_, S>],
     channels: usize,
     of_gradients: bool,
-    lines: &[Line<T>],
+    lines: &[Line<S::Compute>],
 ) {
     units.reverse();
     each(units, |unit| {
         let lines = &lines[unit.place(channels)];
         let (planes, spatial) = (unit.planes(), unit.spatial);
-        let from = if of_gradients { &unit.dys } else { &unit.xs };
-        if planes {
-            kernels::plane_lines(from, &unit.masks, spatial, lines, &mut unit.out);
-        } else {
-            kernels::column_lines(from, spatial, lines, &mut unit.out);
-        }
+        let Unit { xs, dys, masks, out, .. } = unit;
+        let from = if of_gradients { dys } else { xs };
+        S::read_all(from, |from| {
+            S::write_all(out, |out| {
+                if planes {
+                    kernels::plane_lines(from, masks, spatial, lines, out);
+                } else {
+                    kernels::column_lines(from, spatial, lines, out);
+                }
+            });
+        });
     });
 }
 
 /// Writes gradients through the statistics.
-pub(crate) fn slopes<T: Real>(units: &mut [Unit<'_, T>], channels: usize, slopes: &[Slope<T>]) {
+pub(crate) fn slopes<S: Stored>(
+    units: &mut [Unit<'_, S>],
+    channels: usize,
+    slopes: &[Slope<S::Compute>],
+) {
     units.reverse();
     each(units, |unit| {
         let slopes = &slopes[unit.place(channels)];
         let (planes, spatial) = (unit.planes(), unit.spatial);
-        if planes {
-            kernels::plane_slopes(&unit.dys, &unit.xs, &unit.masks, spatial, slopes, &mut unit.out);
-        } else {
-            kernels::column_slopes(&unit.dys, &unit.xs, spatial, slopes, &mut unit.out);
-        }
+        let mut outs = std::mem::take(&mut unit.out);
+        unit.read_both(|dys, xs| {
+            S::write_all(&mut outs, |out| {
+                if planes {
+                    kernels::plane_slopes(dys, xs, &unit.masks, spatial, slopes, out);
+                } else {
+                    kernels::column_slopes(dys, xs, spatial, slopes, out);
+                }
+            });
+        });
     });
 }
 
-impl<T: Real> Unit<'_, T> {
+impl<S: Stored> Unit<'_, S> {
+    /// Lends the gradients and the values.
+    fn read_both(&self, f: impl FnOnce(&[&[S::Compute]], &[&[S::Compute]])) {
+        S::read_all(&self.dys, |dys| S::read_all(&self.xs, |xs| f(dys, xs)));
+    }
+
     /// Whether loops run along the values that a channel has in a sample.
     fn planes(&self) -> bool {
         self.spatial >= PLANE || !self.masks.is_empty()
@@ -257,11 +280,10 @@ impl<T: Real> Unit<'_, T> {
 
 /// Moments of each channel.
 pub(crate) fn moments_of(x: &Tensor, geometry: Geometry) -> Vec<Moments> {
-    let dtype = x.dtype().compute();
-    let xs = [x.contiguous().to_dtype(dtype)];
+    let xs = [x.contiguous()];
     let cuts = [Cut { shard: 0, samples: 0..x.shape()[0], batch: 0 }];
-    with_real!("BatchStats::of", dtype, T => {
-        let mut units = units::<T>(&xs, Extra::default(), geometry, &cuts, &mut []);
+    with_float!("BatchStats::of", x.dtype(), S => {
+        let mut units = units::<S>(&xs, Extra::default(), geometry, &cuts, &mut []);
         moments(&mut units, geometry.channels, 1)
     })
 }
