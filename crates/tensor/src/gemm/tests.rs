@@ -178,9 +178,17 @@ fn short_products_of_awkward_sizes_match_those_in_f32() {
                 }
             }
         }
-        for size in
-            [[3, 1025, 5], [40, 1027, 37], [1, 2100, 1], [70, 3, 1], [1, 3, 70], [61, 64, 600]]
-        {
+        // The last two have more rows, and more elements of B, than are widened at a time.
+        for size in [
+            [3, 1025, 5],
+            [40, 1027, 37],
+            [1, 2100, 1],
+            [70, 3, 1],
+            [1, 3, 70],
+            [61, 64, 600],
+            [1030, 5, 9],
+            [3, 1100, 2050],
+        ] {
             for layout in [Layout::Rows, Layout::Columns, Layout::Gaps] {
                 check_short::<bf16>(size, [layout; 2]);
                 check_short::<f16>(size, [layout; 2]);
