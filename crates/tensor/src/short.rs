@@ -312,10 +312,14 @@ mod tests {
                 });
                 check(&[dy, x.clone()], |t| t[0].conv2d_grad_weight(&t[1], w.shape(), options));
             }
-            let options = MaxPoolOptions::new([2, 2]);
-            check(from_ref(&x), |t| t[0].max_pool2d(options));
-            let (y, places) = x.max_pool2d_with_places(options);
-            check(from_ref(&y), |t| t[0].max_pool2d_grad(&places, x.shape(), options));
+            for options in [[2, 2], [3, 3]].map(MaxPoolOptions::new) {
+                // Windows side by side, and windows that overlap.
+                for options in [options, options.with_stride([1, 2]).with_padding([1, 1])] {
+                    check(from_ref(&x), |t| t[0].max_pool2d(options));
+                    let (y, places) = x.max_pool2d_with_places(options);
+                    check(from_ref(&y), |t| t[0].max_pool2d_grad(&places, x.shape(), options));
+                }
+            }
 
             let heads = |seed| random(&[2, 10, 3, 8], seed, dtype);
             let mask = random(&[10, 10], 9, dtype);

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Planes;
-use crate::{DType, Element, Real, Tensor, kernel, par, with_real};
+use crate::{DType, Element, Real, Stored, Tensor, kernel, par, with_float};
 
 /// Windows of [`Tensor::max_pool2d`].
 ///
@@ -226,14 +226,10 @@ impl Tensor {
     #[track_caller]
     pub fn max_pool2d_with_places(&self, options: MaxPoolOptions) -> (Self, Self) {
         const OP: &str = "max_pool2d";
-        if self.is_short() {
-            let (y, places) = self.to_dtype(DType::F32).max_pool2d_with_places(options);
-            return (y.to_dtype(self.dtype()), places);
-        }
         let p = Planes::new(OP, self.shape(), &options);
         let shape = p.output_shape(self.shape());
         let mut places = None;
-        let out = with_real!(OP, self.dtype(), T => Self::build::<T>(&shape, |out| {
+        let out = with_float!(OP, self.dtype(), S => Self::build::<S>(&shape, |out| {
             places = Some(match place_dtype(&options) {
                 DType::U8 => Self::build::<u8>(&shape, |at| max_planes(self, p, options, out, at)),
                 _ => Self::build::<i64>(&shape, |at| max_planes(self, p, options, out, at)),
@@ -251,9 +247,6 @@ impl Tensor {
     #[track_caller]
     pub fn max_pool2d_grad(&self, places: &Self, input: &[usize], options: MaxPoolOptions) -> Self {
         const OP: &str = "max_pool2d_grad";
-        if self.is_short() {
-            return self.in_compute_type(|dy| dy.max_pool2d_grad(places, input, options));
-        }
         let p = Planes::new(OP, input, &options);
         for t in [self, places] {
             assert_eq!(
@@ -263,31 +256,35 @@ impl Tensor {
             );
         }
         let dy = self.contiguous();
-        with_real!(OP, self.dtype(), T => Self::build::<T>(input, |dx| match place_dtype(&options) {
-            DType::U8 => max_grad_planes::<T, u8>(p, options, dy.as_slice(), places, dx),
-            _ => max_grad_planes::<T, i64>(p, options, dy.as_slice(), places, dx),
+        with_float!(OP, self.dtype(), S => Self::build::<S>(input, |dx| match place_dtype(&options) {
+            DType::U8 => max_grad_planes::<S, u8>(p, options, dy.as_slice(), places, dx),
+            _ => max_grad_planes::<S, i64>(p, options, dy.as_slice(), places, dx),
         }))
     }
 }
 
 #[track_caller]
-fn max_planes<T: Real, P: Place>(
+fn max_planes<S: Stored, P: Place>(
     x: &Tensor,
     p: Planes,
     o: MaxPoolOptions,
-    out: &mut [T],
+    out: &mut [S],
     places: &mut [P],
 ) {
     let x = x.contiguous();
-    let x = x.as_slice::<T>();
+    let x = x.as_slice::<S>();
     let (from, to) = (p.input_len(), p.output_len());
-    let plane = |(i, (out, places)): (usize, (&mut [T], &mut [P]))| {
-        let x = &x[i * from..(i + 1) * from];
-        if o.is_tiles_of_two() {
-            max_plane_of_tiles::<T, P>(p, x, out, places);
-        } else {
-            max_plane::<T, P>(p, o, x, out, places, &mut vec![T::ZERO; p.output[1]]);
-        }
+    let plane = |(i, (out, places)): (usize, (&mut [S], &mut [P]))| {
+        let ([mut wide], [mut room]) = (S::rooms(from), S::rooms(to));
+        let x = S::read(&x[i * from..(i + 1) * from], &mut wide);
+        S::write(out, &mut room, |out| {
+            if o.is_tiles_of_two() {
+                max_plane_of_tiles::<S::Compute, P>(p, x, out, places);
+            } else {
+                let row = &mut vec![S::Compute::ZERO; p.output[1]];
+                max_plane::<S::Compute, P>(p, o, x, out, places, row);
+            }
+        });
     };
     let ns = (to * o.kernel[0] * o.kernel[1]) as f64 * 0.3;
     if par::worth_it(out.len() / to, ns) {
@@ -299,12 +296,12 @@ fn max_planes<T: Real, P: Place>(
 }
 
 #[track_caller]
-fn max_grad_planes<T: Real, P: Place + Element + Into<i64>>(
+fn max_grad_planes<S: Stored, P: Place + Element + Into<i64>>(
     p: Planes,
     o: MaxPoolOptions,
-    dy: &[T],
+    dy: &[S],
     places: &Tensor,
-    dx: &mut [T],
+    dx: &mut [S],
 ) {
     let places = places.contiguous();
     let places = places.as_slice::<P>();
@@ -318,25 +315,27 @@ fn max_grad_planes<T: Real, P: Place + Element + Into<i64>>(
         .collect();
     let n = p.output_len();
     par::for_each_mut(dx, h, h as f64 * 0.2 + n as f64, |first, dx| {
+        let ([mut wide], [mut room]) = (S::rooms(n), S::rooms(h));
         for (i, dx) in dx.chunks_exact_mut(h).enumerate() {
             let range = (first + i) * n..(first + i + 1) * n;
-            let (dy, places) = (&dy[range.clone()], &places[range]);
-            if o.is_tiles_of_two() {
-                max_grad_plane_of_tiles::<T, P>(p, dy, places, dx);
-                continue;
-            }
-            dx.fill(T::ZERO);
-            for oy in 0..p.output[0] {
-                let y = (oy * o.stride[0]) as isize - o.padding[0] as isize;
-                for ox in 0..p.output[1] {
-                    let i = oy * p.output[1] + ox;
-                    if !places[i].is_none() {
-                        let x = (ox * o.stride[1]) as isize - o.padding[1] as isize;
-                        let place: i64 = places[i].into();
-                        dx[(y * w + x + steps[place as usize]) as usize] += dy[i];
+            let (dy, places) = (S::read(&dy[range.clone()], &mut wide), &places[range]);
+            S::write(dx, &mut room, |dx| {
+                if o.is_tiles_of_two() {
+                    return max_grad_plane_of_tiles::<S::Compute, P>(p, dy, places, dx);
+                }
+                dx.fill(S::Compute::ZERO);
+                for oy in 0..p.output[0] {
+                    let y = (oy * o.stride[0]) as isize - o.padding[0] as isize;
+                    for ox in 0..p.output[1] {
+                        let i = oy * p.output[1] + ox;
+                        if !places[i].is_none() {
+                            let x = (ox * o.stride[1]) as isize - o.padding[1] as isize;
+                            let place: i64 = places[i].into();
+                            dx[(y * w + x + steps[place as usize]) as usize] += dy[i];
+                        }
                     }
                 }
-            }
+            });
         }
     });
 }
