@@ -40,8 +40,8 @@ impl Var {
     }
 
     /// The operands of an operation in the types that the tape's policy wants; as they are on a tape without one (see
-    /// [`Tape::with_precision`](crate::Tape::with_precision)). Every operation of gradus begins with this; one of your
-    /// own that should obey a policy does so too, under its name.
+    /// [`Tape::with_precision`](crate::Tape::with_precision)). Operations that a policy may name begin with this; one of
+    /// your own that should obey a policy does so too, under its name.
     ///
     /// A parameter is cast once a tape, however often it is used.
     ///

@@ -93,7 +93,10 @@ impl Tensor {
                 let (y, lse) = q.scaled_dot_product_attention(&k, &v, &item.options(options));
                 [item.rounded(&y), lse]
             });
-            let [y, lse] = p.joined(results);
+            let [y, lse] = p.joined(results, |i| match i {
+                0 => p.uninit(p.lq, p.dv),
+                _ => uninit(DType::F32, &[0, p.heads, p.lq]),
+            });
             return (p.by_head(&y), lse);
         }
         let mut y = p.uninit(p.lq, p.dv);
@@ -136,7 +139,8 @@ impl Tensor {
                     q.scaled_dot_product_attention_grad([&k, &v], &options, of, &grad, needs);
                 grads.map(|g| g.map_or_else(|| uninit(p.dtype(), &[1, 0]), |g| item.rounded(&g)))
             });
-            let grads = p.joined(results);
+            let sizes = [(p.lq, p.d), (p.lk, p.d), (p.lk, p.dv)];
+            let grads = p.joined(results, |i| p.uninit(sizes[i].0, sizes[i].1));
             return std::array::from_fn(|i| needs[i].then(|| p.by_head(&grads[i])));
         }
         let saved = Saved { y: dense_rows(y), lse: lse.contiguous(), grad: dense_rows(grad) };
@@ -311,9 +315,16 @@ impl Problem {
         par::map(self.batch, ns, |at| f(Item { at, of: self }))
     }
 
-    /// The results of all items behind each other.
-    fn joined<const N: usize>(&self, results: Vec<[Tensor; N]>) -> [Tensor; N] {
+    /// The results of all items behind each other, or what `none` says where there is no item.
+    fn joined<const N: usize>(
+        &self,
+        results: Vec<[Tensor; N]>,
+        none: impl Fn(usize) -> Tensor,
+    ) -> [Tensor; N] {
         std::array::from_fn(|i| {
+            if results.is_empty() {
+                return none(i);
+            }
             Tensor::concat(&results.iter().map(|parts| &parts[i]).collect::<Vec<_>>(), 0)
         })
     }

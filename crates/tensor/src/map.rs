@@ -178,14 +178,6 @@ macro_rules! with_real {
 macro_rules! with_float {
     ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
-            $crate::DType::F32 => {
-                type $T = f32;
-                $body
-            }
-            $crate::DType::F64 => {
-                type $T = f64;
-                $body
-            }
             $crate::DType::BF16 => {
                 type $T = $crate::bf16;
                 $body
@@ -194,10 +186,11 @@ macro_rules! with_float {
                 type $T = $crate::f16;
                 $body
             }
-            other => panic!("{}: computes with floats, not with {other}", $op),
+            wider => $crate::with_real!($op, wider, $T => $body),
         }
     };
 }
+
 #[track_caller]
 pub(crate) fn same_dtype(op: &str, a: &Tensor, b: &Tensor) -> DType {
     assert_eq!(

@@ -97,13 +97,10 @@ impl Tensor {
     #[must_use]
     #[track_caller]
     pub fn mean(&self, dims: &[isize], keepdim: bool) -> Self {
-        if self.is_short() {
-            return self.in_compute_type(|x| x.mean(dims, keepdim));
-        }
         let dims = normalize_dims("mean", dims, self.ndim());
-        let mut y = reduce(Sum, self, &dims, keepdim);
+        let mut y = reduce_wide(Sum, self, &dims, keepdim);
         y.map_mut(DivideBy { n: count(self, &dims) as f64 });
-        y
+        y.to_dtype(self.dtype())
     }
 
     /// Sums a broadcast result back to `shape`: the gradient of broadcasting.

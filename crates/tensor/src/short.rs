@@ -326,6 +326,22 @@ mod tests {
             let lie = |t: &Tensor, tokens| {
                 if tokens { t.transpose(1, 2) } else { t.view(&[2, 3, 10, 8]) }
             };
+            let none = Tensor::zeros(&[0, 3, 10, 8], dtype);
+            let options = AttentionOptions::new();
+            let (y, lse) = none.scaled_dot_product_attention(&none, &none, &options);
+            assert_eq!((y.shape(), y.dtype()), (none.shape(), dtype));
+            assert_eq!((lse.shape(), lse.dtype()), (&[0, 3, 10][..], DType::F32));
+            let of = [&y, &lse];
+            let all = none.scaled_dot_product_attention_grad(
+                [&none, &none],
+                &options,
+                of,
+                &none,
+                [true; 3],
+            );
+            for grad in all.into_iter().flatten() {
+                assert_eq!((grad.shape(), grad.dtype()), (none.shape(), dtype));
+            }
             for tokens in [false, true] {
                 let operands = [heads(1), heads(2), heads(3), mask.clone(), heads(4)];
                 let grads = |t: &[Tensor], which: usize| {

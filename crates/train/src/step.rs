@@ -128,7 +128,7 @@ pub fn train_step<M: Module + ?Sized>(
             scale,
         },
         Outcome::Skipped { skipped, scale } => {
-            if scale.after == scale.before && scale.at_floor {
+            if scale.at_floor {
                 return Err(TrainError::Scale { step, scale: scale.before, source: skipped });
             }
             let grad_norm = f64::NAN;
